@@ -74,7 +74,7 @@ def test_each_pixel_of_an_enlarged_mask_is_that_of_the_cell_under_its_centre(
 def test_the_paper_preset_divides_the_eigenvectors_foreground_by_kmeans() -> None:
     encoded = blob()
     chosen = preset("paper", seed=3)
-    values = foreground.second_eigenvector(encoded.patches).values.numpy().reshape(GRID)
+    values = foreground.second_eigenvector(encoded.patches).numpy().reshape(GRID)
     kept, _ = foreground.largest_components(values > 0, keep_second=True)
     labels = kmeans_parts(encoded.patches, kept[None], count=5, seed=3).labels[0]
     found = segment([noise()], [encoded], chosen)[0]
@@ -87,7 +87,7 @@ def test_the_paper_preset_divides_the_eigenvectors_foreground_by_kmeans() -> Non
 def test_the_pca_variant_divides_by_principal_components() -> None:
     encoded = blob()
     found = segment([noise()], [encoded], preset("paper", parts="pca", part_count=3))[0]
-    values = foreground.second_eigenvector(encoded.patches).values.numpy().reshape(GRID)
+    values = foreground.second_eigenvector(encoded.patches).numpy().reshape(GRID)
     kept, _ = foreground.largest_components(values > 0, keep_second=True)
     labels = pca_parts(encoded.patches, kept[None], count=3).labels[0]
     np.testing.assert_array_equal(found.masks, [square_of(labels == k) for k in np.unique(labels) if k])
@@ -109,7 +109,7 @@ def test_the_default_preset_divides_the_centred_foreground_by_superpixels_of_col
     for scene in embedded.scenes(count=8):
         encoded = explainer.encode(scene.image)
         saliency = foreground.centred_direction(encoded.patches, grid=(8, 8), attention=encoded.attention)
-        values = saliency.values.numpy().reshape(8, 8)
+        values = saliency.numpy().reshape(8, 8)
         kept, _ = foreground.largest_components(values > 0, keep_second=True)
         restricted = foreground.restrict(values, kept)
         labels = superpixel_parts(scene.image, restricted, patches=encoded.patches[0], limit=12).labels
@@ -139,11 +139,11 @@ def test_attention_is_used_only_if_every_image_has_it() -> None:
     without = dataclasses.replace(ring, attention=None)
     alone = find_saliency([ring], chosen)
     expected = foreground.centred_direction(ring.patches, grid=GRID, attention=ring.attention)
-    torch.testing.assert_close(alone.values, expected.values)
+    torch.testing.assert_close(alone, expected)
     other = encoded_of(rng.standard_normal((24, 4)), votes)
     both = torch.cat([ring.patches, other.patches])
     mixed = find_saliency([without, other], chosen)
-    torch.testing.assert_close(mixed.values, foreground.centred_direction(both, grid=GRID).values)
+    torch.testing.assert_close(mixed, foreground.centred_direction(both, grid=GRID))
 
 
 def test_only_the_second_component_setting_keeps_the_second_component() -> None:
@@ -171,7 +171,7 @@ def test_a_joint_fit_gives_one_image_what_it_gives_its_twin(parts: str) -> None:
 def test_a_joint_fit_divides_all_images_by_one_clustering() -> None:
     encoded = [blob(), blob(seed=9)]
     patches = torch.cat([one.patches for one in encoded])
-    values = foreground.second_eigenvector(patches).values.numpy().reshape(2, *GRID)
+    values = foreground.second_eigenvector(patches).numpy().reshape(2, *GRID)
     kept = np.stack([foreground.largest_components(each > 0, keep_second=True)[0] for each in values])
     labels = kmeans_parts(patches, kept, count=5, seed=0).labels
     found = segment([noise()] * 2, encoded, preset("paper", fit="batch"))

@@ -1,12 +1,13 @@
 """Foreground saliency per patch, from the patch features alone, and the mask on the patch grid.
 
 `second_eigenvector` is the paper's method, `centred_direction` is ours. Both fit all given images together: pass one
-image for the paper's per-image fit, several of one class for its joint fit.
+image for the paper's per-image fit, several of one class for its joint fit. The saliency is float64, above 0 is
+foreground; it is all 0 if the features have no direction, else of unit norm over everything fitted.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,19 +37,7 @@ NO_FOREGROUND = "no foreground was found; the whole image is explained"
 NO_CONTRAST = "the patch features are all alike; they show no foreground"
 
 
-class Saliency(NamedTuple):
-    """How much each patch belongs to the foreground rather than to its surroundings."""
-
-    values: Float[Tensor, "images patches"]
-    """float64; above 0 is foreground. All 0 if the features have no direction. Unit norm over everything fitted."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Whether there is anything to see."""
-        return () if bool((self.values != 0).any()) else (NO_CONTRAST,)
-
-
-def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency:
+def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Float[Tensor, "images patches"]:
     """Eigenvector of the second largest eigenvalue of A = f f^T, f the L2-normalised rows of all images (paper).
 
     It is the second left singular vector of f, taken from the smaller of f f^T and f^T f. Its sign: the entry largest
@@ -61,7 +50,7 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Saliency
     images, count, dim = patches.shape
     unit = torch.nn.functional.normalize(host64(patches).reshape(images * count, dim), dim=-1)
     vector = _left_singular_vector(unit, rank=2)
-    return Saliency(_flip_if_mostly_positive(vector).reshape(images, count))
+    return _flip_if_mostly_positive(vector).reshape(images, count)
 
 
 def centred_direction(
@@ -69,7 +58,7 @@ def centred_direction(
     *,
     grid: tuple[int, int],
     attention: Float[Tensor, "images patches"] | None = None,
-) -> Saliency:
+) -> Float[Tensor, "images patches"]:
     """First principal direction of the centred unit tokens: s = first left singular vector of normalise(f - mean f).
 
     Robust in two respects: high-norm artefact tokens (`norm_outliers`) are replaced by the mean of their 8 neighbours
@@ -99,7 +88,7 @@ def centred_direction(
     vector = _left_singular_vector(directions, rank=1)
     vote = _vote(vector.reshape(images, count), outliers, grid, attention)
     vector = _flip_if_mostly_positive(vector) if vote == 0 else vector * (1.0 if vote > 0 else -1.0)
-    return Saliency(vector.reshape(images, count).double())
+    return vector.reshape(images, count).double()
 
 
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:

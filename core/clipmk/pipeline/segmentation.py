@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.foreground import Saliency, centred_direction, largest_components, second_eigenvector
+from clipmk.concepts.foreground import NO_CONTRAST, centred_direction, largest_components, second_eigenvector
 from clipmk.concepts.paper_parts import part_masks
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, settings_read
 from clipmk.images.square import Square
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
     from clipmk.backbones.base import Encoded
     from clipmk.settings import Settings
 
@@ -76,7 +79,7 @@ def segment_variants(
     copies: Sequence[NDArray[np.uint8]] | None = None,
 ) -> list[tuple[Segmentation, ...]]:
     """Each image's parts by each variant; what variants share is computed once. See `segment` for the images."""
-    saliency: dict[str, Saliency] = {}
+    saliency: dict[str, Float[Tensor, "images patches"]] = {}
     found: dict[Hashable, list[Segmentation]] = {}
     for variant in variants:
         key, settings = variant.parts_key, variant.settings
@@ -97,7 +100,7 @@ def segment(
     settings: Settings,
     *,
     copies: Sequence[NDArray[np.uint8]] | None = None,
-    saliency: Saliency | None = None,
+    saliency: Float[Tensor, "images patches"] | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
@@ -109,19 +112,20 @@ def segment(
         saliency: from `find_saliency` for these images, if known already.
     """
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
-    values = saliency.values.cpu().numpy().reshape(len(squares), *encoded[0].grid)
+    values = saliency.cpu().numpy().reshape(len(squares), *encoded[0].grid)
+    warnings = () if values.any() else (NO_CONTRAST,)
     kept = [largest_components(mask, keep_second=settings.second_component) for mask in values > 0]
     patches, masks = torch.cat([one.patches for one in encoded]), np.stack([mask for mask, _ in kept])
     images = GridForeground(squares if copies is None else copies, patches, values, masks)
     read = {name: getattr(settings, name) for name in settings_read(settings.parts)}
     found = PART_METHODS[settings.parts](images, **read)
     return [
-        _on_square(labels, saliency.warnings + notes + own, grid=encoded[0].grid, side=len(squares[0]))
+        _on_square(labels, warnings + notes + own, grid=encoded[0].grid, side=len(squares[0]))
         for (labels, own), (_, notes) in zip(found, kept, strict=True)
     ]
 
 
-def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Saliency:
+def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Float[Tensor, "images patches"]:
     """The saliency that `settings.foreground` names, fitted to all images together (each of batch 1)."""
     patches = torch.cat([one.patches for one in encoded])
     if settings.foreground == "eigenvector":
