@@ -280,7 +280,7 @@ def test_the_sparse_decomposition_is_fitted_on_scenes_that_nothing_is_reported_o
 
     monkeypatch.setattr(truth, "render_scenes", rendered)
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
-    assert TruthEvaluator.fit_sparse(runner, seed=3).penalty > 0
+    assert truth.calibrate(runner, (), seed=3)[0].penalty > 0
     ((split, seed, start),) = asked
     assert (split, seed) == ("val", 3)
     assert start >= 1_000_000
@@ -288,7 +288,7 @@ def test_the_sparse_decomposition_is_fitted_on_scenes_that_nothing_is_reported_o
 
 def test_scenes_without_visible_parts_are_left_out() -> None:
     runner = VariantRunner(embedded.backbone(), load_vocabulary("world"))
-    evaluator = TruthEvaluator(runner, (OURS,), TruthEvaluator.fit_sparse(runner, seed=0), {}, seed=0)
+    evaluator = TruthEvaluator(runner, (OURS,), truth.calibrate(runner, (), seed=0)[0], {}, seed=0)
     scene = embedded.scenes()[0]
     picture = read_picture(scene.image)
     assert evaluator.takes(Sample(0, picture, scene.class_name, None, scene))

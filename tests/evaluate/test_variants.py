@@ -56,7 +56,7 @@ def columns(variant: Variant) -> dict[str, list[float]]:
     """Every metric of one variant on each scene."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(truth, "CALIBRATION_SCENES", 6)
-        fitted = TruthEvaluator.fit_sparse(runner(), seed=0)
+        fitted, _ = truth.calibrate(runner(), (), seed=0)
     evaluator = TruthEvaluator(runner(), (variant,), fitted, {}, seed=0)
     for sample, found in zip(SAMPLES, results(MODEL, *evaluator.variants), strict=True):
         evaluator.add(sample, found)

@@ -11,7 +11,7 @@ from clipmk.evaluate.checks import PathTruth, Sanity
 from clipmk.evaluate.faithfulness import Faithfulness
 from clipmk.evaluate.reasons import ReasonTruth
 from clipmk.evaluate.report import DataUsed, Report, Row, measure_texts
-from clipmk.evaluate.truth import TruthEvaluator
+from clipmk.evaluate.truth import TruthEvaluator, calibrate
 from clipmk.evaluate.variants import Measure, Variant, VariantRunner
 from clipmk.evaluate.zero_shot import ZeroShot
 from clipmk.system.text import printable, quoted
@@ -69,8 +69,7 @@ def run(
         "zero_shot": partial(ZeroShot, runner.explainer, variants, seed=seed, progress=progress),
     }
     if "truth" in measures:
-        fitted = TruthEvaluator.fit_sparse(runner, seed=seed)
-        thresholds = TruthEvaluator.fit_thresholds(runner, variants, seed=seed)
+        fitted, thresholds = calibrate(runner, variants, seed=seed)
         makers = {"truth": partial(TruthEvaluator, runner, variants, fitted, thresholds, seed=seed)} | makers
     rows: dict[str, list[Row]] = {name: [] for name in measures}
     used: list[DataUsed] = []

@@ -98,8 +98,8 @@ class TruthEvaluator(SceneMeasure):
     Args:
         runner: the model.
         variants: at least one.
-        fitted: by `fit_sparse`.
-        thresholds: by `fit_thresholds`; half way for maps that it has none for.
+        fitted: by `calibrate`.
+        thresholds: by `calibrate`; half way for maps that it has none for.
         seed: of the bootstrap and of what is drawn.
     """
 
@@ -127,23 +127,6 @@ class TruthEvaluator(SceneMeasure):
             SPARSE: {"penalty": fitted.penalty, "val_ap": fitted.score, "val_scenes": CALIBRATION_SCENES},
         }
         self._queue = OcclusionQueue(runner)
-
-    @staticmethod
-    def fit_sparse(runner: VariantRunner, *, seed: int) -> Splice:
-        """Fit the sparse decomposition on held-out scenes: of `val`, with indices that no report covers."""
-        explainer, scenes = runner.explainer, _calibration_scenes(seed)
-        row = {text: i for i, text in enumerate(explainer.vocabulary.descriptors)}
-        return baselines.fit_splice(
-            runner.embed(np.stack([explainer.square(read_picture(scene.image)) for scene in scenes])).numpy(),
-            explainer.bank.descriptors.numpy(),
-            [{row[text] for text in scene.descriptors} for scene in scenes],
-            most=explainer.settings.vision_limit,
-        )
-
-    @staticmethod
-    def fit_thresholds(runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> dict[str, float]:
-        """Fit where the maps of found parts, and those of baselines, end; on the same scenes."""
-        return asking.fit_thresholds(runner, with_found_parts(variants), _calibration_scenes(seed))
 
     def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
         """Measure one scene."""
@@ -229,10 +212,21 @@ class TruthEvaluator(SceneMeasure):
         self.tally.add(row, {**drops, "effect_margin": drops["effect"] - drops["effect_control"]})
 
 
-def _calibration_scenes(seed: int) -> list[Scene]:
-    """Scenes of `val` that no report covers and that show a part."""
+def calibrate(runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> tuple[Splice, dict[str, float]]:
+    """The sparse decomposition, and where the maps of found parts and of baselines end, fitted on held-out scenes.
+
+    These are of `val`, with indices that no report covers, and show a part.
+    """
     rendered = render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)
-    return [one for one in rendered if one.parts]
+    scenes, explainer = [one for one in rendered if one.parts], runner.explainer
+    row = {text: i for i, text in enumerate(explainer.vocabulary.descriptors)}
+    fitted = baselines.fit_splice(
+        runner.embed(np.stack([explainer.square(read_picture(scene.image)) for scene in scenes])).numpy(),
+        explainer.bank.descriptors.numpy(),
+        [{row[text] for text in scene.descriptors} for scene in scenes],
+        most=explainer.settings.vision_limit,
+    )
+    return fitted, asking.fit_thresholds(runner, with_found_parts(variants), scenes)
 
 
 def ranking_scores(ranked: Sequence[str], scene: Scene) -> dict[str, float]:

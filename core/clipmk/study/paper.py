@@ -45,11 +45,6 @@ class PublishedModel:
     auc_pca: float
     auc_kmeans: float
 
-    @property
-    def mean_auc(self) -> float:
-        """What the paper plots: the mean over both part methods."""
-        return (self.auc_pca + self.auc_kmeans) / 2
-
 
 NUMBERS: Final = {
     "top1_percent": ("top1", None),
@@ -109,9 +104,10 @@ def against_paper(models: Sequence[TableRow]) -> list[PaperRow]:
 
 
 def published_fit(family: str, models: Sequence[PublishedModel]) -> LineFit | None:
-    """top-1 = a · AUC + b through published models of a family; None for fewer than four."""
+    """top-1 = a · AUC + b through published models of a family, AUC over both part methods; None for fewer than four."""
     members = [model for model in models if model.family == family]
-    return fit_line(family, [model.mean_auc for model in members], [model.top1_percent for model in members])
+    auc = [(model.auc_pca + model.auc_kmeans) / 2 for model in members]
+    return fit_line(family, auc, [model.top1_percent for model in members])
 
 
 def departures(manifest: Manifest) -> Iterator[str]:

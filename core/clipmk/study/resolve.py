@@ -118,13 +118,6 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
     return kept, warnings
 
 
-def part_methods_of(settings: Settings) -> tuple[str, ...]:
-    """The part methods that a study records: k-means and PCA under the `paper` preset, else the one that is set."""
-    if settings.preset == "paper" and settings.parts == "kmeans":
-        return ("kmeans", "pca")
-    return (settings.parts,)
-
-
 def _continued(request: StudyRequest, old: Manifest, new: Manifest) -> Manifest:
     """The folder's study, with more models if it is to be extended.
 
@@ -187,7 +180,7 @@ def _manifest(
             descriptor_template=vocabulary.descriptor_template,
         ),
         models=tuple(infos),
-        parts=part_methods_of(settings),
+        parts=("kmeans", "pca") if (settings.preset, settings.parts) == ("paper", "kmeans") else (settings.parts,),
         settings=plain(settings),
         shards=plan["shard"][-1].as_py() + 1,
         shard_size=shard_size,

@@ -147,11 +147,8 @@ def concept_table(totals: ConceptTotals, name: str) -> TextTable:
 
 def interval(row: TableRow, name: str, *, factor: float = 1, digits: int = 2) -> str:
     """`3.61 [3.52, 3.70]`: a value of a row and its interval."""
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if value is None:
-        return NONE
-    ends = "" if low is None else f" [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
-    return f"{factor * value:.{digits}f}{ends}"
+    ends = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return estimate(Estimate(*(None if one is None else factor * one for one in ends)), digits)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -180,14 +177,14 @@ _FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
 """How `assets/study_tables.csv` has a column written; the last one: D_y and its share of the descriptors."""
 
 
-def estimate(one: Estimate | RankEstimate) -> str:
+def estimate(one: Estimate, digits: int = 2) -> str:
     """`0.91 [0.54, 0.99]`, `0.79 (p 0.048)`, `1.00`, or a dash."""
     if one.value is None:
         return NONE
-    certainty = "" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]"
+    certainty = "" if one.low is None or one.high is None else f" [{one.low:.{digits}f}, {one.high:.{digits}f}]"
     if isinstance(one, RankEstimate) and one.p is not None:
         certainty = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
-    return f"{one.value:.2f}{certainty}"
+    return f"{one.value:.{digits}f}{certainty}"
 
 
 def line(slope: float, intercept: float) -> str:
