@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import wilson
+from clipmk.study.image_columns import with_interval
 from clipmk.study.schema import TableRow
 from clipmk.study.swaps import ClassConcepts
 
@@ -42,10 +43,8 @@ class ConceptCounts:
         right = correct.take(pc.list_parent_indices(lists))
         seen = pa.table([lists.flatten(), mutual.flatten(), right], ["text", "mutual", "right"])
         shared = seen.filter(seen["mutual"])
-        wrong = shared.filter(pc.invert(shared["right"]))
-        for counter, found in zip(
-            self._counts.values(), (seen, shared, shared.filter(shared["right"]), wrong), strict=True
-        ):
+        chosen = (seen, shared, shared.filter(shared["right"]), shared.filter(pc.invert(shared["right"])))
+        for counter, found in zip(self._counts.values(), chosen, strict=True):
             counter.update({one["values"]: one["counts"] for one in found["text"].value_counts().to_pylist()})
         self._predicted.update(rows["predicted"].to_pylist())
 
@@ -76,12 +75,11 @@ class AskedCounts:
 
     Args:
         texts: of the study.
-        vocabulary_size: number of descriptors.
+        language: D_y of every class.
     """
 
-    def __init__(self, texts: Sequence[str], *, vocabulary_size: int) -> None:
-        self._texts, self._vocabulary_size = texts, vocabulary_size
-        self._images = self._language = 0
+    def __init__(self, texts: Sequence[str], language: ClassConcepts) -> None:
+        self._texts, self._language, self._images = texts, language, 0
         self._counts = np.zeros((3, len(texts)), dtype=np.int64)
 
     def add(self, rows: pa.Table) -> None:
@@ -92,33 +90,27 @@ class AskedCounts:
             for name in ("asked_seen", "asked_tied")
         )
         self._images += rows.num_rows
-        self._language += sum(rows.column("language_count").to_pylist())
         self._counts += np.stack([seen.sum(axis=0), tied.sum(axis=0), (seen & tied).sum(axis=0)])
 
     def rows(self, model: str) -> list[TableRow]:
         """The rows of the table `asked`, in the order of the texts."""
         from clipmk.concepts.relevance import SEEN_LEVEL  # noqa: PLC0415 - torch
 
-        images, rows = self._images, list[TableRow]()
-        if not images:
-            return rows
-        for text, counts in zip(self._texts, self._counts.T.tolist(), strict=True):
-            seen, tied, mutual = (wilson(count, images) for count in counts)
-            rows.append(
-                {
-                    "model": model,
-                    "text": text,
-                    "images": images,
-                    "seen": seen.value,
-                    "seen_low": seen.low,
-                    "seen_high": seen.high,
-                    "seen_by_chance": SEEN_LEVEL,
-                    "tied": tied.value,
-                    "tied_by_chance": self._language / images / self._vocabulary_size,
-                    "mutual": mutual.value,
-                }
-            )
-        return rows
+        images = self._images
+        return [
+            {
+                "model": model,
+                "text": text,
+                "images": images,
+                **with_interval("seen", wilson(seen, images)),
+                "seen_by_chance": SEEN_LEVEL,
+                "tied": tied / images,
+                "tied_by_chance": self._language.count / self._language.vocabulary_size,
+                "mutual": mutual / images,
+            }
+            for text, (seen, tied, mutual) in zip(self._texts, self._counts.T.tolist(), strict=True)
+            if images
+        ]
 
 
 @dataclass(frozen=True, slots=True)

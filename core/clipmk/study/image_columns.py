@@ -121,14 +121,14 @@ def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabular
         "curve": [mean(column) or 0.0 for column in found["curve"].T] if count else None,
         "chance_curve": _mean_chance_curve(found, vocabulary_size).tolist() if count else None,
         **{name: mean(found[name]) for name in (*_BELOW, *_COUNTS)},
-        **_with_interval("top1", wilson(int(right.sum()), known)),
-        **_with_interval("beats_all", _share(found["beats_all"], found["group"])),
+        **with_interval("top1", wilson(int(right.sum()), known)),
+        **with_interval("beats_all", _share(found["beats_all"], found["group"])),
     }
     for name in _INTERVALS:
-        row |= _with_interval(name, mean_interval(found[name], found["group"]))
+        row |= with_interval(name, mean_interval(found[name], found["group"]))
     for kind, chosen in (("right", right), ("wrong", wrong)):
         for name in SPLIT:
-            row |= _with_interval(f"{name}_{kind}", mean_interval(found[name][chosen], found["group"][chosen]))
+            row |= with_interval(f"{name}_{kind}", mean_interval(found[name][chosen], found["group"][chosen]))
     return row
 
 
@@ -140,7 +140,7 @@ def behind(measured: ImageColumns, reference: ImageColumns) -> TableRow:
     for column, name in BEHIND.items():
         differences = ours[name] - theirs[name]
         known = ours["explained"] & theirs["explained"] & ~np.isnan(differences)
-        row |= _with_interval(column, mean_interval(differences[known], ours["group"][known]))
+        row |= with_interval(column, mean_interval(differences[known], ours["group"][known]))
     return row
 
 
@@ -207,5 +207,6 @@ def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(rows.column(name).cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
-def _with_interval(name: str, estimate: Estimate) -> TableRow:
+def with_interval(name: str, estimate: Estimate) -> TableRow:
+    """The three columns of an interval."""
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

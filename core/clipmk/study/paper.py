@@ -104,7 +104,7 @@ def against_paper(models: Sequence[TableRow]) -> list[PaperRow]:
 
 
 def published_fit(family: str, models: Sequence[PublishedModel]) -> LineFit | None:
-    """top-1 = a · AUC + b through published models of a family, AUC over both part methods; None for fewer than four."""
+    """top-1 = a · AUC + b through published models of a family, AUC as mean over methods; None for fewer than four."""
     members = [model for model in models if model.family == family]
     auc = [(model.auc_pca + model.auc_kmeans) / 2 for model in members]
     return fit_line(family, auc, [model.top1_percent for model in members])

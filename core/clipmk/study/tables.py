@@ -71,7 +71,7 @@ class _Tables:
         most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
         overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
         counts = {parts: ConceptCounts(language) for parts in methods}
-        asked = AskedCounts(self.manifest.asks, vocabulary_size=self.manifest.vocabulary.descriptors)
+        asked = AskedCounts(self.manifest.asks, language)
         for number in shards:
             columns = image_schema(self.manifest.asks)
             shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of)
