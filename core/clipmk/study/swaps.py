@@ -45,7 +45,8 @@ class ClassConcepts:
         self.count, self.vocabulary_size, self.names = count, vocabulary_size, list(self.by_class)
         numbers = {text: number for number, text in enumerate(dict.fromkeys(chain.from_iterable(found.values())))}
         self._descriptors, self._classes = pa.array(numbers), pa.array(self.names)
-        self._tied = np.array([[numbers[text] for text in tied] for tied in self.by_class.values()])
+        self.tied = np.array([[numbers[text] for text in tied] for tied in self.by_class.values()])
+        """D_y as numbers of descriptors, (classes, depth), nearest first."""
         compared = swapped_classes(len(self.names), vocabulary_size)
         self.compared = np.array(sorted(compared, key=lambda number: self.names[number]))
         """Numbers of the classes of the class swap, by name."""
@@ -61,14 +62,10 @@ class ClassConcepts:
         seen[inside] = numbers.to_numpy()
         return seen, pc.index_in(rows["predicted"].combine_chunks(), value_set=self._classes).to_numpy()
 
-    def flags(self, seen: Numbers, predicted: Numbers, count: int) -> NDArray[np.bool_]:
-        """Which concepts are among the `count` nearest to the predicted class, (images, concepts)."""
-        return np.asarray((seen[:, :, None] == self._tied[predicted][:, None, :count]).any(axis=2))
-
     def held_by(self, classes: Numbers, count: int) -> NDArray[np.uint16]:
         """Which descriptor (and the one that no class holds) is in which D_y of size `count`: 0 or 1."""
         held = np.zeros((len(self._descriptors) + 1, len(classes)), dtype=np.uint16)
-        held[self._tied[classes, :count], np.arange(len(classes))[:, None]] = 1
+        held[self.tied[classes, :count], np.arange(len(classes))[:, None]] = 1
         return held
 
     def class_swap(self, seen: Numbers, predicted: Numbers, shared: Numbers, count: int) -> tuple[NDArray[Any], ...]:
@@ -129,7 +126,8 @@ class Overlaps:
 
     def _strengths(self, seen: Numbers, predicted: Numbers, lengths: Numbers, count: int) -> NDArray[np.float64]:
         """The columns `_SIZES` of images (`concepts.mutual.measure` of many at once)."""
-        flags, points = self._language.flags(seen, predicted, count), self._most + 1
+        points, tied = self._most + 1, self._language.tied[predicted, None, :count]
+        flags = (seen[:, :, None] == tied).any(axis=2)
         left = flags[:, ::-1].cumsum(axis=1)[:, ::-1]  # without the 0, 1, ... most important concepts
         curve = np.log(np.where(left, lengths[:, None] * count * left, 1))
         total = curve.sum(axis=1)
