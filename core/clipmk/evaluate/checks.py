@@ -144,7 +144,8 @@ def with_permuted_words(scene: Scene, *, seed: int) -> Scene:
     """The scene as it reads if every descriptor's embedding is given to another one: each stands for another word."""
     texts = all_descriptors()
     words = dict(zip(texts, np.random.default_rng(seed).permutation(texts).tolist(), strict=True))
-    return replace(scene, parts=tuple(replace(part, descriptor=words[part.descriptor]) for part in scene.parts))
+    pairs = [(part, words[part.descriptor]) for part in scene.parts]
+    return replace(scene, parts=tuple(replace(part, descriptor=text, part=text.split()[-1]) for part, text in pairs))
 
 
 def centre_prior_scores(scene: Scene, result: VariantResult) -> dict[str, float]:
