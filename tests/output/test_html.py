@@ -64,7 +64,15 @@ def test_page_shows_prediction_concepts_parts_and_why() -> None:
         *("fox_03.png", "embedded/vit-s8", "71.2 %", "cos 0.310", "alone 40.0 %", "pointed ears", "a bushy tail"),
         *("a white chest", "parts 1, 2", "3.69", "class swap p0.034", "by chance 0.90", "16.0 %"),
         *("only its first frame", "2 of 4 seen concepts are tied to 'fox'; more than to any of 28 other classes"),
-        *("preset default", "mutual (2)", "influence over “cat”", "+0.031", "-0.012", "+0.003", "recover 62 %"),
+        *(
+            "preset default",
+            "mutual (2)",
+            "influence: + for “fox”, - for “cat”",
+            "+0.031",
+            "-0.012",
+            "+0.003",
+            "recover 62 %",
+        ),
     ):
         assert expected in text
 

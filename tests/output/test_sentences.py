@@ -27,8 +27,16 @@ def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of
     ("mutual", "sentence", "beats"),
     [
         (counted(5, 0, 2), "5 {are}; more than to any of 28 other classes (next: 'truck', 2)", "all 28"),
-        (counted(2, 6, 4), "2 {are}; 6 of 28 other classes share as many or more (p 0.24)", "22 of 28"),
-        (counted(1, 1, 1), "1 {is}; 1 of 28 other classes shares as many or more (p 0.069)", "27 of 28"),
+        (
+            counted(2, 6, 4),
+            "2 {are}; 6 of 28 other classes share as many or more (most: 'truck', 4; p 0.24)",
+            "22 of 28",
+        ),
+        (
+            counted(1, 1, 1),
+            "1 {is}; 1 of 28 other classes shares as many or more (most: 'truck', 1; p 0.069)",
+            "27 of 28",
+        ),
         (counted(1, 0, 0), "1 {is}; none to any of 28 other classes", "all 28"),
         (counted(0, 28, 3), "none {is}; the most to another class: 'truck', 3", "0 of 28"),
         (counted(0, 28, 0), "none {is}; none to any of 28 other classes", "0 of 28"),
@@ -40,7 +48,7 @@ def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of
         ),
         (
             counted(5, 3, 7, classes=2_001, of=200_000),
-            "5 {are}; 3 of 2,000 other classes share as many or more (a sample of 200,000; p 0.002)",
+            "5 {are}; 3 of 2,000 other classes share as many or more (a sample of 200,000; most: 'truck', 7; p 0.002)",
             "1,997 of 2,000",
         ),
     ],
@@ -61,9 +69,9 @@ def test_a_single_class_is_compared_with_nothing() -> None:
 def test_measures_say_what_to_hold_each_number_against() -> None:
     shown = measures(counted(2, 6, 4), everything=True)
     assert shown == [
-        Measure("class swap p", "0.24", "1/29 is the least that 29 classes allow"),
-        Measure("strength", "3.69", "the paper's MI; by chance 0.90"),
-        Measure("AUC", "0.61", "1.1 x chance (0.55); unpadded 1.94"),
+        Measure("class swap p", "0.24", "share of 29 classes with as many or more, its own included"),
+        Measure("strength", "3.69", "the paper's MI, in nats; by chance 0.90"),
+        Measure("AUC", "0.61", "under the curve, 1.1 x chance (0.55); unpadded 1.94"),
         Measure("u", "5", "of 100 descriptors are tied to each class (5 %)"),
         Measure("random draw p", "0.017", "mutual concepts of random ones: 0.20"),
     ]

@@ -38,11 +38,11 @@ def test_every_kind_of_concept_has_a_sign_of_its_own_a_word_and_a_colour() -> No
 def test_why_not_names_the_parts_for_either_class_most_influential_first() -> None:
     made = samples.explanation(descriptor="ears\x1b[2J")
     (cat,) = made.alternatives
-    assert why_not(made, cat) == r"for 'fox' part 1 (ears\x1b[2J) 0.031; for 'cat' part 2 (a bushy tail) 0.012"
+    assert why_not(made, cat) == r"for 'fox' part 1 (ears\x1b[2J) +0.031; for 'cat' part 2 (a bushy tail) -0.012"
     parts = tuple(dataclasses.replace(made.parts[1], id=number) for number in (1, 2, 3))
     made = dataclasses.replace(made, parts=parts)
     against = dataclasses.replace(cat, part_margins=(0.01, 0.03, 0.02))
     tail = "(a bushy tail)"
-    assert why_not(made, against) == f"for 'fox' part 2 {tail} 0.030, part 3 {tail} 0.020; for 'cat' no part"
+    assert why_not(made, against) == f"for 'fox' part 2 {tail} +0.030, part 3 {tail} +0.020; for 'cat' no part"
     against = dataclasses.replace(cat, part_margins=(-0.01, -0.03, 0.0))
-    assert why_not(made, against) == f"for 'fox' no part; for 'cat' part 2 {tail} 0.030, part 1 {tail} 0.010"
+    assert why_not(made, against) == f"for 'fox' no part; for 'cat' part 2 {tail} -0.030, part 1 {tail} -0.010"

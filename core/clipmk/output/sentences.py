@@ -24,7 +24,7 @@ def overlap_sentence(mutual: Mutual, class_name: str) -> str:
 
 
 def swap_clause(mutual: Mutual) -> str:
-    """How m compares with that of other classes: ``6 of 28 other classes share as many or more (p 0.24)``."""
+    """How m compares with others': ``6 of 28 other classes share as many or more (most: 'truck', 4; p 0.24)``."""
     swap = mutual.class_swap
     if swap is None:
         return "there is no other class to compare with"
@@ -39,7 +39,7 @@ def swap_clause(mutual: Mutual) -> str:
     if not swap.at_least:
         return f"more than to {every} ({sample}next: {following})"
     share = one_or_many(swap.at_least, "shares", "share")
-    return f"{swap.at_least:,} of {others} {share} as many or more ({sample}p {swap.p_value:.2g})"
+    return f"{swap.at_least:,} of {others} {share} as many or more ({sample}most: {following}; p {swap.p_value:.2g})"
 
 
 def beaten(mutual: Mutual) -> str:
@@ -59,18 +59,18 @@ def measures(mutual: Mutual, *, everything: bool = False) -> list[Measure]:
             Measure(
                 "class swap p",
                 f"{swap.p_value:.2g}",
-                f"1/{swap.classes} is the least that {swap.classes:,} classes allow",
+                f"share of {swap.classes:,} classes with as many or more, its own included",
             )
         )
     size = mutual.vocabulary_size
     share = 100 * mutual.language_count / size
     jump = "; u jumps at 2,000" if abs(size - FULL_LANGUAGE_COUNT_FROM) < 200 else ""
     rows += [
-        Measure("strength", f"{mutual.mi_paper:.2f}", f"the paper's MI; by chance {chance.mi_paper:.2f}"),
+        Measure("strength", f"{mutual.mi_paper:.2f}", f"the paper's MI, in nats; by chance {chance.mi_paper:.2f}"),
         Measure(
             "AUC",
             f"{mutual.auc:.2f}",
-            f"{times_chance(mutual)} x chance ({chance.auc:.2f}); unpadded {mutual.auc_unpadded:.2f}",
+            f"under the curve, {times_chance(mutual)} x chance ({chance.auc:.2f}); unpadded {mutual.auc_unpadded:.2f}",
         ),
         Measure(
             "u", str(mutual.language_count), f"of {size:,} descriptors are tied to each class ({share:.2g} %){jump}"

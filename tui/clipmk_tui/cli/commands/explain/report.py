@@ -128,13 +128,18 @@ def _why(explanation: Explanation, *, everything: bool) -> RenderableType:
     for one in measures(mutual, everything=everything):
         table.add_row(one.name, one.value, Text(one.note, _DIM))
     curve = (sparkline(mutual.curve), ANSI["mutual"])
-    dynamics = Text.assemble(" dynamics  ", curve, ("  strength, the most important concepts left out", _DIM))
+    dynamics = Text.assemble(" dynamics  ", curve, ("  strength, the 0, 1, 2, ... most important left out", _DIM))
     named = "" if share is None else f"named concepts recover {100 * share:.0f} % of the similarity to {name}"
     others = explanation.alternatives if everything else filter(None, [explanation.runner_up])
     answers = [f"why not {quoted(one.class_name)}: {why_not(explanation, one)}" for one in others]
+    limits = "this says why, not whether it is right; seen: among the nearest, not detected"
     first, *more = (
-        Padding(Text(line), (0, 0, 0, 1))
-        for line in (overlap_sentence(mutual, explanation.class_name), named, *answers)
+        Padding(line, (0, 0, 0, 1))
+        for line in (
+            Text(overlap_sentence(mutual, explanation.class_name)),
+            *map(Text, [named, *answers]),
+            Text(limits, _DIM),
+        )
         if line
     )
     return Group(_title(f"why {name}"), first, table, dynamics, *more)
@@ -152,7 +157,7 @@ def _concepts(explanation: Explanation, width: int, *, everything: bool) -> Iter
     tied.columns[1].min_width = _NAME
     for one in unseen if everything else unseen[:LANGUAGE_SHOWN]:
         tied.add_row(_sign("language"), shown(one.text), Text(f"cos {one.cosine:.3f}", _DIM))
-    name, note = quoted(explanation.class_name), f"; importance, {_influence(explanation)}"
+    name, note = quoted(explanation.class_name), "; importance, influence of its parts"
     yield from _kind(
         "mutual", f"seen, and tied to {name}{note}", _seen(mutual, "mutual", cells, strongest), len(mutual)
     )
@@ -224,7 +229,9 @@ def _sign(kind: Kind) -> Text:
 
 
 def _influence(explanation: Explanation) -> str:
-    return f"influence over {quoted(other.class_name)}" if (other := explanation.runner_up) else "no other class"
+    if (other := explanation.runner_up) is None:
+        return "no other class"
+    return f"influence: + for {quoted(explanation.class_name)}, - for {quoted(other.class_name)}"
 
 
 def _signed(influence: float | None) -> str:
