@@ -88,7 +88,7 @@ def centred_direction(
     vector = _left_singular_vector(directions, rank=1)
     vote = _vote(vector.reshape(images, count), outliers, grid, attention)
     vector = _flip_if_mostly_positive(vector) if vote == 0 else vector * (1.0 if vote > 0 else -1.0)
-    return vector.reshape(images, count).double()
+    return host64(vector.reshape(images, count))
 
 
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from clipmk.concepts.float64 import host64
 from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.evaluate import asking, reasons
 from clipmk.evaluate.metrics import rank_correlation
@@ -98,7 +99,7 @@ class Sanity(SceneMeasure):
         classes = result.class_cosines.topk(2).indices.tolist()
         squares = [result.explainer.square(read_picture(one)) for one in redraw_parts(scene)[0]]
         cosines = self._runner.embed(np.stack(squares)) @ result.explainer.bank.classes[classes[0]]
-        self._kept.append((scene, classes, (result.class_cosines[classes[0]] - cosines).double().numpy()))
+        self._kept.append((scene, classes, host64(result.class_cosines[classes[0]] - cosines).numpy()))
         self.tally.add(CENTRE_PRIOR, centre_prior_scores(scene, result))
         self.tally.add(asking.ANYWHERE, dict.fromkeys(asking.MAP_METRICS[:2], float(scene.part_masks.mean())))
         self.tally.add(TRAINED, sanity_scores(result, *self._kept[-1]))
