@@ -334,6 +334,19 @@ async def test_a_theme_that_is_not_ours_has_our_colours_too(album: Path) -> None
             assert 'why "fox"' in seen(screen)
 
 
+async def test_themes_of_the_terminals_own_colours_draw_warnings_and_the_comparison(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        themes = [name for name in pilot.app.available_themes if "ansi" in name]
+        assert themes
+        for theme in themes:
+            pilot.app.theme = theme
+            await settled(pilot)
+            assert "! " in seen(screen)
+            await press(pilot, "c")
+            await settled(pilot)
+            await press(pilot, "escape")
+
+
 async def test_a_theme_chosen_is_kept_and_one_only_tried_is_not(album: Path, tmp_path: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, _):
         await press(pilot, "s", "enter", "down", "enter")

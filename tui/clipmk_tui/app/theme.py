@@ -44,3 +44,8 @@ DARK, LIGHT = _theme("clipmk-dark", dark=True), _theme("clipmk-light", dark=Fals
 def own_variables(*, dark: bool) -> dict[str, str]:
     """Our variables beyond Textual's, for themes that are not ours."""
     return {kind: _VARIABLES[kind][not dark] for kind in SIGN}
+
+
+def for_rich(colour: str) -> str:
+    """A colour of a theme as rich has it: Textual's ANSI themes say `ansi_green` for `green`."""
+    return colour.removeprefix("ansi_")

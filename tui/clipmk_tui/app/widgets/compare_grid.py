@@ -20,6 +20,7 @@ from textual.widget import Widget
 from clipmk.comparison import ComparedModel, Comparison
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.messages import Latest
+from clipmk_tui.app.theme import for_rich
 from clipmk_tui.show.comparison_table import AWAITED, Cell, Layout, Mark, Row, class_rows, concept_row, head, layout
 from clipmk_tui.show.text import matches
 
@@ -201,4 +202,4 @@ class CompareGrid(Widget, can_focus=True):
 
     def _colour(self, mark: Mark | None) -> Style:
         names: dict[Mark, str] = {"right": "success", "wrong": "error"}
-        return Style.null() if mark is None else Style.parse(self.app.theme_variables[names.get(mark, mark)])
+        return Style.null() if mark is None else Style.parse(for_rich(self.app.theme_variables[names.get(mark, mark)]))

@@ -24,6 +24,7 @@ from clipmk_tui.app.concept_rows import AskedRow, Columns, ConceptRow, GroupRow,
 from clipmk_tui.app.legend import share_text
 from clipmk_tui.app.messages import ChangeState, LightUp
 from clipmk_tui.app.state import State, View
+from clipmk_tui.app.theme import for_rich
 from clipmk_tui.app.widgets.filtered_pane import FilteredPane
 from clipmk_tui.show.signs import NEITHER, SIGN, WORD
 from clipmk_tui.show.text import why_not
@@ -377,7 +378,7 @@ class ConceptsPane(FilteredPane):
             line = Text(f"! {printable(re.split('[,;:] ', warning, maxsplit=1)[0] if narrow else warning)}")
             if narrow:
                 line.truncate(self.size.width - 2, overflow="ellipsis")
-            text.append(f"\n{line}", self.app.theme_variables["warning"])
+            text.append(f"\n{line}", for_rich(self.app.theme_variables["warning"]))
         return text
 
     def _note(self, view: View) -> Text:
