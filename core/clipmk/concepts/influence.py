@@ -30,7 +30,8 @@ def part_margins(
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 
-    units = host64(parts) / host64(parts).norm(dim=1, keepdim=True)
+    wide = host64(parts)
+    units = wide / wide.norm(dim=1, keepdim=True)
     own, others = (host64((units @ host64(one)).float()) for one in (explained, other))
     return tuple((own - others).tolist())
 

@@ -103,7 +103,7 @@ def measure(
         removed: positions in `flags` that are left out; chance and p are those of as many concepts as remain.
         length: points the curve is padded to, 3L + 1.
         swap: from `class_swap`, of the same concepts.
-        soft: the pairs of `soft.soft_matches`.
+        soft: the pairs of `matching.soft_matches`.
 
     Raises:
         ValueError: a position does not exist.
