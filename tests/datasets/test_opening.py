@@ -6,13 +6,16 @@ import os
 import pickle
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torchvision.datasets import ImageFolder
 
-from clipmk.datasets.opening import open_dataset
+from clipmk.datasets.entries import FileReader
+from clipmk.datasets.opening import open_dataset, reader_of
+from clipmk.datasets.parquet import ParquetReader
 from clipmk.datasets.rendered import SCENES
 from clipmk.errors import ImageError, InputError, UsageError
 from clipmk.images.paths import EXTENSIONS
@@ -57,6 +60,22 @@ def test_an_image_is_read_from_another_working_folder_by_a_pickled_reader(
     assert picture.pixels.shape == (3, 4, 3)
     assert picture.pixels[0, 0].tolist() == [77, 1, 2]
     assert picture.info.path == "fox/2.png"
+
+
+def test_the_reader_of_a_dataset_is_made_again_from_what_a_study_keeps_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "data/fox/1.png", "moved/fox/1.png")
+    monkeypatch.chdir(tmp_path)
+    info = open_dataset("data").info
+    assert reader_of(replace(info, name="a.tar ... z.tar")) == FileReader(str(tmp_path / "data"))
+    for change in ({"root": None}, {"root": str(tmp_path / "gone")}):
+        assert reader_of(replace(info, name="moved", **change)) == FileReader(str(tmp_path / "moved"))
+    assert reader_of(replace(info, kind="parquet", column="x")) == ParquetReader(info.root or "", "x")
+    world = open_dataset("world:hard?scenes=3&seed=4")
+    assert (world.info.root, reader_of(world.info)) == (None, world.reader)
+    with pytest.raises(InputError, match="does not exist"):
+        reader_of(replace(info, root=None, name="gone"))
 
 
 def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:

@@ -82,6 +82,10 @@ class DatasetInfo:
     """Different true classes."""
     fingerprint: str
     """SHA-256 of all keys, labels and file sizes, in order."""
+    root: str | None = None
+    """Absolute folder that paths are relative to; None: rendered, or of an older version."""
+    column: str | None = None
+    """That holds the images of Parquet files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,8 @@ def make_dataset(
         labelled=len(entries) - unlabelled,
         classes=len(labels),
         fingerprint=digest.hexdigest(),
+        root=getattr(reader, "root", None),
+        column=getattr(reader, "column", None),
     )
     return Dataset(info=info, entries=entries, reader=reader, warnings=tuple(notes))
 

@@ -21,7 +21,7 @@ from clipmk.system.rows import TABLES
 from clipmk.system.text import quoted
 
 if TYPE_CHECKING:
-    from clipmk.datasets.entries import Dataset
+    from clipmk.datasets.entries import Dataset, DatasetInfo, Reader
 
 _KINDS = (
     "a folder of images, a CSV, TSV, JSON lines or Parquet table, tar or Parquet shards (train-{000..012}.tar) or "
@@ -71,6 +71,19 @@ def open_dataset(names: str | Sequence[str], *, limit: int | None = None, column
     if spec.lower().endswith(TABLES):
         return entries.open_table(spec, limit, columns)
     raise InputError(_unknown(spec))
+
+
+def reader_of(info: DatasetInfo) -> Reader:
+    """Decodes the images of a dataset that was opened before; its paths are those of `Entry`.
+
+    Raises:
+        UsageError, InputError: it has to be opened again by its name, and cannot be (see `open_dataset`).
+    """
+    if info.root is None or not os.path.isdir(info.root):  # noqa: PTH112 - rendered, moved, or of an older version
+        return open_dataset(info.name, limit=1).reader
+    from clipmk.datasets import entries, parquet  # noqa: PLC0415 - pyarrow
+
+    return entries.FileReader(info.root) if info.column is None else parquet.ParquetReader(info.root, info.column)
 
 
 def _matches(pattern: str) -> list[str]:

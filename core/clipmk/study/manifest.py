@@ -31,7 +31,9 @@ _DIGITS: Final = 12
 """Digits of a hash that are shown."""
 _REMEDY: Final = "; move it away and run the same study again, which keeps all that belongs to it"
 _HASHES: Final = ("sha256", "fingerprint")
-_FREE: Final = frozenset({"command", "dataset.name", "vocabulary.name", "language_counts"})
+_FREE: Final = frozenset(
+    {"command", "dataset.name", "dataset.root", "dataset.column", "vocabulary.name", "language_counts"}
+)
 """What may differ between two runs of one study."""
 _FOLLOWS: Final = (
     ("dataset", ("dataset.", "settings.fit", "shards")),
