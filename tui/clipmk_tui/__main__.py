@@ -10,14 +10,7 @@ from clipmk_tui.cli.errors import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: arguments without the program's name; None takes the process's own.
-
-    Returns:
-        Exit status: 0 ok, 1 run-time, 2 usage, 3 input, 4 model, 5 device, 130 interrupted.
-    """
+    """Run the command line (None: the process's own arguments), and return its exit status."""
     return guarded(_run, sys.argv[1:] if argv is None else argv)
 
 

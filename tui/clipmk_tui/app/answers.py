@@ -20,12 +20,7 @@ from clipmk_tui.show.comparison_table import asked_row
 
 
 class Answers:
-    """The answers for the current image and class.
-
-    Args:
-        questions: asks the engine for what is missing; its state holds the image and all explanations.
-        target: the class that all explain; None: each its own prediction.
-    """
+    """The answers about the current image; all models explain `target`, or (None) each its own prediction."""
 
     def __init__(self, questions: Questions, target: str | None) -> None:
         self.questions, self.state, self.target = questions, questions.state, target
@@ -54,11 +49,7 @@ class Answers:
         return tuple(m for m, one in found if not (isinstance(one, Failure) or self.state.is_complete(one)))
 
     def view(self, models: Sequence[str]) -> ComparisonView:
-        """Compare the answers so far.
-
-        Raises:
-            UsageError: they cannot be compared.
-        """
+        """Compare the answers so far; raises `UsageError` where they cannot be compared."""
         results, numbers = [self.result(model) for model in models], itertools.count()
         found = [result for result in results if result is not None]
         known = {entry.id: entry.family for entry in self.state.entries}
@@ -74,12 +65,7 @@ class Answers:
         )
 
     async def ask(self, models: Sequence[str], report: Callable[[protocol.Progress | None], object]) -> None:
-        """Ask for what is missing.
-
-        Args:
-            models: ids.
-            report: called with progress, and with None after each answer.
-        """
+        """Ask for what is missing; `report` is called with progress, and with None after each answer."""
         image, target, missing = self.image, self.target, self.missing(models)
         if not missing:
             return

@@ -39,12 +39,7 @@ def _providers() -> type[Provider]:
 
 
 class ClipmkApp(OrderedInput):
-    """`clipmk tui`.
-
-    Args:
-        options: what to begin with.
-        make_engine: makes the engine; called after the first frame.
-    """
+    """`clipmk tui`; the engine is made after the first frame."""
 
     TITLE = "clipmk"
     theme: Reactive[str] = Reactive(DARK.name)

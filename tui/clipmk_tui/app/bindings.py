@@ -55,17 +55,10 @@ _POSSIBLE = "possible: one character, its name (comma, slash, ...), ctrl+ and a 
 
 
 def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    """Check the user's keys.
+    """Check the user's keys, id of an action -> ``"x, ctrl+x"``, and name them as Textual does: ``"x,ctrl+x"``.
 
-    Args:
-        keys: id of an action -> its keys, as in the config file: ``"x, ctrl+x"``.
-        known: every id there is.
-
-    Returns:
-        The same in Textual's names, for `App.set_keymap`: ``"x,ctrl+x"``.
-
-    Raises:
-        UsageError: an action does not exist, or a key does not survive tmux and SSH; the message names those that do.
+    Raises `UsageError` where an action does not exist, or a key does not survive tmux and SSH; the message names those
+    that do.
     """
     found: dict[str, str] = {}
     for action, text in keys.items():
@@ -79,14 +72,7 @@ def parse_keys(keys: Mapping[str, str], known: Collection[str]) -> dict[str, str
 
 
 def refuse_clashes(keys: Mapping[str, str]) -> None:
-    """Refuse a key that two actions of one screen or pane would share: one of them could not be reached.
-
-    Args:
-        keys: what `parse_keys` gave.
-
-    Raises:
-        UsageError: two actions share a key; the message names the key and both actions.
-    """
+    """Refuse keys (of `parse_keys`) that two actions of one screen or pane share: one of them could not be reached."""
     for bindings in KEY_BINDINGS.values():
         taken: dict[str, str] = {}
         for binding in bindings:
@@ -135,12 +121,7 @@ _ARROWS: Final = frozenset("↑↓←→")
 def keys_of(node: DOMNode, *actions: str) -> str:
     """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``, .``, ``↑↓``.
 
-    Args:
-        node: what binds the actions, or something inside it.
-        actions: ids of bindings.
-
-    Raises:
-        LookupError: nothing from the node up to the app binds such an action.
+    Something from the node up to the app binds them, else it raises `LookupError`.
     """
     changed: Mapping[str, str] = getattr(node.app, "changed_keys", {})
     written = [_written(node, changed.get(action) or _default(node, action)) for action in actions]

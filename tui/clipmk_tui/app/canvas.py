@@ -72,10 +72,7 @@ class Frame:
     numbers: Numbers
 
     def changes(self, before: Frame | None) -> dict[int, tuple[int, int]]:
-        """Row -> (first, past the last) column of the cells that differ from another frame of the same size.
-
-        All cells differ from a frame of another size, and from None.
-        """
+        """Row -> (first, past the last) column of the cells that differ; all of them, if the other has another size."""
         height, columns = self.cells.shape[0] // 2, self.cells.shape[1]
         if before is None or before.cells.shape != self.cells.shape:
             return dict.fromkeys(range(height), (0, columns))
@@ -88,13 +85,7 @@ class Frame:
 
 
 class Canvas:
-    """One picture at one size, float32 RGB (height, width, 3) in [0, 255]; computed once.
-
-    Args:
-        picture: the picture.
-        width: pixels across; for half-blocks as many as there are cells.
-        height: pixels down; for half-blocks twice as many.
-    """
+    """One picture at one size in pixels, float32 RGB (height, width, 3) in [0, 255]; computed once."""
 
     def __init__(self, picture: Picture, *, width: int, height: int) -> None:
         self.picture, self.size = picture, (width, height)
@@ -118,13 +109,7 @@ class Canvas:
 
 
 class Shapes:
-    """The parts of an explanation at one size of the picture; computed once.
-
-    Args:
-        parts: the parts.
-        width: pixels across.
-        height: pixels down.
-    """
+    """The parts of an explanation at one size of the picture in pixels; computed once."""
 
     def __init__(self, parts: Sequence[Part], *, width: int, height: int) -> None:
         self.parts, self.size = tuple(parts), (width, height)
@@ -172,13 +157,7 @@ def painted(
 ) -> Frame:
     """The picture as half-blocks, with its parts in a mode and their numbers.
 
-    Args:
-        canvas: the picture.
-        shapes: its parts, at the canvas's size.
-        mode: which parts are shown.
-        lit: ids of parts.
-        blurred: ids of parts whose regions are blurred, in every mode, and not tinted.
-        depth: the colours the terminal has.
+    Both are of one size; `lit` and `blurred` are ids of parts. Blurred regions are not tinted, whatever the mode.
     """
     exact = painted_pixels(canvas, shapes, mode, lit=lit, blurred=blurred, vivid=depth == "16")
     shown = any(part in lit for part in shapes.masks)
@@ -203,10 +182,7 @@ def framed(exact: Pixels, numbers: Numbers, depth: Depth) -> Frame:
 def painted_pixels(
     canvas: Canvas, shapes: Shapes, mode: Mode, *, lit: Collection[int], blurred: Collection[int], vivid: bool = False
 ) -> Pixels:
-    """The picture with its parts in a mode, as `painted`, without numbers: uint8 RGB (height, width, 3).
-
-    Sixteen colours need vivid tints.
-    """
+    """The picture with its parts, as `painted`, without numbers: uint8 RGB (height, width, 3); vivid for 16 colours."""
     masks, plain = shapes.masks, canvas.plain.copy()
     for part in masks:
         if part in blurred:

@@ -92,10 +92,7 @@ class GroupRow:
 def groups(explanation: Explanation, asked: Answers = (), *, wanted: str = "") -> tuple[GroupRow, ...]:
     """What the user asked for, if anything; then mutual, vision only, language only, each most important first.
 
-    Args:
-        explanation: what to show.
-        asked: texts of the user's own with their answers.
-        wanted: keep the rows that match this filter.
+    Only rows that match the filter `wanted` are in them.
     """
     own: list[ConceptRow] = [_asked_row(text, answer) for text, answer in asked]
     cosines = {concept.text: concept.cosine for concept in explanation.language_concepts}
@@ -275,14 +272,7 @@ def asked_words(asked: Asked) -> tuple[str, str]:
 
 
 def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Text:
-    """Strength, AUC beside chance and the dynamics in one line: as much as fits of the rest.
-
-    Args:
-        mutual: of the whole explanation.
-        after: with concepts left out.
-        width: cells.
-        words: the key that explains them, and what it shows.
-    """
+    """Strength, AUC beside chance and the dynamics in one line: as much as fits, the key for `words` at its end."""
     now = mutual if after is None else after
 
     def measured(name: str, field: str, *, before: bool) -> str:

@@ -35,17 +35,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str, asked: str | None = None) -> None:
-    """Write an explanation; never half of it. Cancelling stops the child.
+    """Write an explanation (without its picture) to a file, never half of it. Cancelling stops the child.
 
-    Args:
-        explanation: without its picture.
-        kind: what to write.
-        path: the file; one that exists is replaced.
-        image: the picture's path; the explanation names it differently where it is beyond UTF-8.
-        asked: a text that was asked for: the picture has its map instead of the parts.
-
-    Raises:
-        ClipmkError: the file cannot be written, or the picture is gone or has changed; the message names the file.
+    `image` is the picture's path, which the explanation names differently where it is beyond UTF-8. With `asked` the
+    picture has the map of that text instead of the parts. Raises `ClipmkError` with the file's name.
     """
     await asyncio.to_thread(check_writable, path, inputs=[image])
     if kind == "json":
@@ -56,14 +49,7 @@ async def export(explanation: Explanation, kind: Kind, path: Path, *, image: str
 
 
 def main(argv: Sequence[str]) -> int:
-    """The child: draw and write; an error becomes one line on stderr.
-
-    Args:
-        argv: kind, file, image, and what was asked for if its map is drawn.
-
-    Returns:
-        Exit status.
-    """
+    """The child: draw and write, as the arguments say; an error becomes one line on stderr and an exit status."""
     kind, path, image, *asked = argv
     try:
         _draw(sys.stdin.buffer.read(), kind, Path(path), image, *asked)

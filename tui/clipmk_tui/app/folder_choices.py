@@ -38,11 +38,7 @@ def folder_of(paths: Sequence[str]) -> str:
 
 
 def kept_choice(folder: str) -> FolderChoice | None:
-    """What was kept for a folder, if anything was.
-
-    Raises:
-        UsageError: its file cannot be read.
-    """
+    """What was kept for a folder, if anything; raises `UsageError` where its file cannot be read."""
     path = _file(folder)
     try:
         data = path.read_bytes()
@@ -60,12 +56,7 @@ def kept_choice(folder: str) -> FolderChoice | None:
 
 
 def keep_choice(folder: str, vocabulary: str, classes: Sequence[str] | None) -> FolderChoice:
-    """Keep the vocabulary and the classes (None: its own) for a folder.
-
-    Raises:
-        ClipmkError: they cannot be written.
-        OSError: the folder for them cannot be created.
-    """
+    """Keep the vocabulary and the classes (None: its own) for a folder; raises `ClipmkError` or OSError."""
     import hashlib  # noqa: PLC0415
     import json  # noqa: PLC0415
 

@@ -24,13 +24,7 @@ def folded(query: str) -> str:
 
 
 def matching(query: str, names: Sequence[str], among: Iterable[int] | None = None) -> list[int]:
-    """Indices of the names that contain all characters of a query in order, ascending.
-
-    Args:
-        query: see `folded`.
-        names: in lower case.
-        among: indices to search; None: all.
-    """
+    """Indices (of `among`, else of all) of lower-case names with all characters of a folded query in order."""
     places = range(len(names)) if among is None else among
     holds = re.compile("".join(f"[^{one}]*{one}" for one in map(re.escape, query))).match  # tries no place twice
     return [place for place in places if holds(names[place])]
@@ -47,9 +41,9 @@ def ranked(query: str, names: Sequence[str], places: Sequence[int]) -> list[int]
 
 
 def offsets(query: str, name: str) -> list[int]:
-    """Positions of a query's characters in a matching name, close together: in time linear in the name.
+    """Positions of a query's characters in a matching name, close together, in time linear in the name.
 
-    Textual's own search tries every combination. None where the name is longer or shorter in lower case.
+    Textual's own search tries every combination. Empty where the name changes its length in lower case.
     """
     length, name = len(name), name.lower()
     if len(name) != length:

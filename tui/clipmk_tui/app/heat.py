@@ -34,13 +34,7 @@ _PLACES: Final = ("upper left", "top", "upper right", "left", "centre", "right",
 
 
 class Heat:
-    """A map at one size of the picture; of what is not seen in light and dark alone: it is nowhere hot.
-
-    Args:
-        asked: what was asked for.
-        relevance: its map.
-        canvas: the picture.
-    """
+    """A map at one size of the picture; of what is not seen in light and dark alone: it is nowhere hot."""
 
     def __init__(self, asked: Asked, relevance: RelevanceMap, canvas: Canvas) -> None:
         self.asked, self.relevance, self._canvas = asked, relevance, canvas

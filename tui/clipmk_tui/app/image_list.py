@@ -45,13 +45,9 @@ def open_images(arguments: Sequence[str]) -> ImageList:
     """Find the images that files, folders and patterns name; without arguments the sample images.
 
     A folder gives its images, sorted; hidden and nested ones are left out. A folder of folders that has no images of
-    its own is an image folder: the label is the name of the folder of an image. Labels also come from `truth.json`
-    and `labels.csv` beside the images, which go before folder names. Errors are warnings as long as
-    an image is left.
-
-    Raises:
-        UsageError: "-" is named, or nothing is named and the sample images are missing.
-        InputError: no image is left; the message is about the first argument without one.
+    its own is an image folder: the label is the name of the folder of an image. Labels also come from `truth.json` and
+    `labels.csv` beside the images, which go before folder names. Errors are warnings as long as an image is left, else
+    the first one is raised.
     """
     if "-" in arguments:
         raise UsageError(
@@ -127,11 +123,7 @@ def _samples() -> str:
 
 
 def _add(found: _Collector, argument: str) -> None:
-    """Add the images that an argument names.
-
-    Raises:
-        InputError: there are none.
-    """
+    """Add the images that an argument names; raises `InputError` if there are none."""
     if not argument or "\0" in argument:
         raise ImageError(f"image {quoted(argument)} does not exist")
     folder = os.path.expanduser(argument)  # noqa: PTH111 - as `expand_path` does

@@ -32,14 +32,9 @@ _RESET = (
 
 
 def launch(options: StartOptions) -> int:
-    """Run the app until the user leaves it.
+    """Run the app until the user leaves it, and return its exit status; what crashes the app is raised.
 
-    Returns:
-        Exit status.
-
-    Raises:
-        UsageError: the terminal cannot be used, or a key of the config is wrong.
-        Exception: the app crashed.
+    Raises `UsageError` where the terminal cannot be used, or a key or theme of the config is wrong.
     """
     require_terminal(os.environ)
     if options.no_color:
@@ -66,11 +61,7 @@ def launch(options: StartOptions) -> int:
 
 
 def require_size(size: os.terminal_size) -> None:
-    """Refuse a terminal that is too narrow for the panes. One without a size gets the usual one.
-
-    Raises:
-        UsageError: it has fewer than `MIN_COLUMNS` columns.
-    """
+    """Refuse a terminal narrower than `MIN_COLUMNS`. One without a size gets the usual one."""
     if 0 in size:  # as in some container shells
         os.environ |= {"COLUMNS": "80", "LINES": "24"}
     elif size.columns < MIN_COLUMNS:
@@ -78,11 +69,7 @@ def require_size(size: os.terminal_size) -> None:
 
 
 def require_terminal(environment: Mapping[str, str]) -> None:
-    """Refuse to draw where nobody could see it or press a key: Textual reads stdin and draws on stderr.
-
-    Raises:
-        UsageError: one of them is not a terminal, or TERM names none that can draw; the message says what to do.
-    """
+    """Refuse to draw where nobody could see it or press a key: Textual reads stdin and draws on stderr."""
     for name, stream in (("standard input", sys.stdin), ("standard error", sys.stderr)):
         if stream is None or stream.closed or not stream.isatty():
             hint = "without one: clipmk explain IMAGE --json; all commands: clipmk --help"
@@ -97,10 +84,7 @@ def require_terminal(environment: Mapping[str, str]) -> None:
 
 
 def run_app(app: ClipmkApp) -> int:
-    """Run the app in its own event loop; the engine is always stopped.
-
-    A crash is raised instead of printed, so that it ends as one line like every other error.
-    """
+    """Run the app in its own event loop, and always stop the engine. A crash is raised instead of printed."""
     import asyncio  # noqa: PLC0415 - Textual has imported it
 
     from rich.console import Console  # noqa: PLC0415

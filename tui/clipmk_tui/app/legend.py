@@ -37,20 +37,14 @@ _WITHOUT_SHARE = 16
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Depends only on the sizes of pane and picture, so that the picture does not move when its parts arrive.
-
-    Both in cells within the pane's content.
-    """
+    """Both in cells within the pane, by its size and the picture's alone: nothing moves when the parts arrive."""
 
     picture: Region
     legend: Region
 
 
 def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool = True) -> Layout:
-    """Place a picture of (width, height) pixels in a pane of that many cells, at least 1 x 1.
-
-    The legend is below, with whatever the picture leaves there, or beside in a flat pane.
-    """
+    """Place a picture of (width, height) pixels in a pane of that many cells; its legend is below, or beside it."""
     reserved = min(int(height * _LEGEND_SHARE), _LEGEND_LINES) if legend else 0
     columns, rows = fitted(*picture, columns=width, rows=height - reserved)
     top = 0 if legend else (height - rows) // 2
@@ -69,13 +63,9 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
 def legend_lines(
     parts: Sequence[Part], *, width: int, height: int, lit: Collection[int], blurred: Collection[int]
 ) -> list[tuple[int | None, Text]]:
-    """A line of at most `width` cells for each part, lit ones first: number, descriptor, share of the picture.
+    """(part id, line of at most `width` cells) of each part, lit ones first: number, descriptor, share of the picture.
 
-    Where there are more parts than `height`, the last line says how many are missing. Lit parts have a bar in front,
-    left-out ones their sign.
-
-    Returns:
-        (part id, line); no part for the last line of too many.
+    Lit parts have a bar in front, left-out ones their sign. A last line without id says how many parts have no room.
     """
     names: dict[int, str] = {}
     for part in parts:  # the first descriptor that is not the name of an earlier part, or its first one

@@ -22,12 +22,7 @@ from clipmk_tui.show.pixels import protocol_for
 
 
 class PaneLayout(Container):
-    """Image, predictions over models, concept tree; in a narrow terminal predictions and models share one place.
-
-    Args:
-        graphics: how pictures are drawn, one of `GRAPHICS`.
-        choose_class: called with the class under the cursor of the predictions.
-    """
+    """Image, predictions over models, concept tree; in a narrow terminal predictions and models share one place."""
 
     view: var[View] = var(View(), init=False)
     """What is drawn; the panes are bound to it."""
@@ -55,12 +50,7 @@ class PaneLayout(Container):
         yield self.concepts.data_bind(PaneLayout.view)
 
     def adapt(self, *, narrow: bool, zoomed: bool) -> None:
-        """Decide which panes are visible; at once, so that the next key finds them.
-
-        Args:
-            narrow: predictions and models share a place.
-            zoomed: the image has the whole screen.
-        """
+        """Decide which panes are visible, at once, so that the next key finds them; a zoomed image is alone."""
         self.query_one("#middle").display = self.concepts.display = not zoomed
         self.predictions.display = not (narrow and self.models_shown)
         self.models.display = self.models_shown or not narrow

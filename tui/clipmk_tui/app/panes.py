@@ -41,12 +41,8 @@ _CANCELLABLE = ("explanation", "preparation", "reranking", "survey", "download")
 class Panes(PaneLayout):
     """The panes, the state they show, and the questions that fill it.
 
-    Args:
-        models: the first one explains, the others are marked for comparison.
-        engine: answers.
-        session: what all questions share.
-        graphics: how pictures are drawn, one of `GRAPHICS`.
-        default: what explains folders for which nothing is kept; None: the same as the session.
+    The first of `models` explains, all of several are marked for comparison; `default` explains folders for which
+    nothing is kept (None: the same as the session).
     """
 
     def __init__(

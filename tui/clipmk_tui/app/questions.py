@@ -51,14 +51,7 @@ class Survey(NamedTuple):
 
 
 class Questions:
-    """All questions of one app; those to the engine raise `RequestError`.
-
-    Args:
-        engine: answers them.
-        state: takes what the engine reports of a model when it loads it.
-        post: takes progress.
-        session: what all questions share.
-    """
+    """All questions of one app; those to the engine raise `RequestError`. `post` takes progress as messages."""
 
     def __init__(self, engine: Engine, state: State, post: Callable[[Message], object], session: Session) -> None:
         self.engine = engine

@@ -66,10 +66,7 @@ class StartOptions:
 def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> StartOptions:
     """Settle every option: command line, else environment (CLIPMK_*), else config, else default.
 
-    Raises:
-        UsageError: the config or an environment variable is malformed, or a vocabulary, preset or setting does not
-            exist.
-        InputError: an image, a class list or a vocabulary file cannot be used.
+    Raises `UsageError` or `InputError` for what is malformed, does not exist or cannot be used.
     """
     config = read_config()
     given = {name: value for name, value in options.items() if value is not None and value != ()}
@@ -136,12 +133,7 @@ def _default(chosen: Mapping[str, Any], model: str, vocabulary: str | None) -> F
 
 
 def check_path(path: str) -> None:
-    """Refuse a path that names no image, without listing any folder.
-
-    Raises:
-        UsageError: it is "-": standard input is where the keys come from.
-        ImageError: it does not exist.
-    """
+    """Refuse a path that names no image, without listing any folder; "-" is refused, too: keys come from there."""
     if path == "-":
         raise UsageError("the app reads its keys from standard input; for an image from there: clipmk explain -")
     import glob  # noqa: PLC0415 - not for the bare command

@@ -72,12 +72,7 @@ class View:
 
 
 class State:
-    """The state behind the screens.
-
-    Args:
-        model: the start model's id.
-        marked: models to compare from the start.
-    """
+    """The state behind the screens, with the start model and the models marked for comparison from the start."""
 
     def __init__(self, model: str, *, marked: Iterable[str] = ()) -> None:
         self.items: tuple[Item, ...] = ()
@@ -200,10 +195,7 @@ class State:
     # Models and classes.
 
     def choose_model(self, model: str) -> bool:
-        """Explain with another model; whether it is another one. The class asked about stays.
-
-        Each model makes its own mistakes: wrong-first ends.
-        """
+        """Explain with another model; whether it is another one. Wrong-first ends: each makes its own mistakes."""
         if model == self.model:
             return False
         self.model = model

@@ -14,12 +14,7 @@ from clipmk.system.text import quoted
 def with_default_command(arguments: Sequence[str], root: Any) -> list[str]:
     """Add what may be omitted, the first command of a group: `clipmk models vit` is `clipmk models list vit`.
 
-    Args:
-        arguments: at least one.
-        root: Typer's command, with the command that the first argument names, or with all.
-
-    Raises:
-        UsageError: a command is misspelt, or a group's command is named without its group.
+    Raises `UsageError` where a command is misspelt, or a group's command is named without its group.
     """
     name, *rest = arguments
     groups = {group: one.commands for group, one in root.commands.items() if len(getattr(one, "commands", ())) > 1}

@@ -69,11 +69,10 @@ def has_flag(argv: Sequence[str], *flags: str) -> bool:
 
 
 def with_origin(message: str) -> str:
-    """The message of an error, with the variable or config key that set the wrong value, if one did.
+    """The message of an error, with the variable or config key that set the wrong value, if one did; only for people.
 
-    A value counts only where the message says what it is ("preset 'foo'"): a file, a class or an image may have the
-    same name. Only what stands before the first semicolon counts: advice follows, which may name other values.
-    Only for people: in JSON the message of an error does not depend on where a value was set.
+    A value counts only before the first semicolon (advice follows), and where the message says what it is ("preset
+    'foo'"): a file, a class or an image may have the same name.
     """
     fault = message.split(";", 1)[0]
     for option, value, origin in _set_elsewhere():

@@ -21,14 +21,7 @@ _KEPT = 4
 
 
 class InputImage:
-    """One image of the command line; its failure is kept. Safe to use from several threads.
-
-    Args:
-        name: path, or "-" for standard input.
-        keep: keep the decoded picture.
-        data: of standard input, which can be read only once.
-        failure: why there is no such image, if that is known.
-    """
+    """One image of the command line, or of standard input ("-"), which is read only once. Safe in several threads."""
 
     def __init__(self, name: str, *, keep: bool, data: bytes | None = None, failure: InputError | None = None) -> None:
         self.name, self.data = name, data
@@ -48,11 +41,7 @@ class InputImage:
         return True
 
     def picture(self) -> Picture:
-        """The decoded picture.
-
-        Raises:
-            InputError: it cannot be read or decoded.
-        """
+        """The decoded picture; raises `InputError`, each time the same, where it cannot be read or decoded."""
         from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
         with self._reading:
@@ -68,12 +57,7 @@ class InputImage:
 
 
 def input_images(arguments: Sequence[str], *, quiet: bool = True) -> list[InputImage]:
-    """The images that the arguments name, in order; the same name gives the same object.
-
-    Args:
-        arguments: of the command line.
-        quiet: do not print what is left out of folders.
-    """
+    """The images that the arguments name, in order; unless `quiet`, warn of what is left out of folders."""
     names: list[str] = []
     notes: list[str] = []
     failures: dict[str, InputError] = {}

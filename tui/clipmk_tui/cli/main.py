@@ -38,11 +38,7 @@ COMMANDS: Final = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse the arguments and run the command; every error is raised.
-
-    Returns:
-        Exit status.
-    """
+    """Parse the arguments, run the command and return its exit status; every error is raised."""
     # Typer from 0.29 on parses by pydantic, which looks for plugins in all installed packages: 20 ms; we have none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     arguments = list(argv) or ["--help"]

@@ -27,12 +27,7 @@ INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
 def option(panel: str | None, name: str, text: str, *short: str, **more: Any) -> Any:
     """Declare the option `--name` that `CLIPMK_<NAME>` and, if it has such a key, the config give as well.
 
-    Args:
-        panel: of the help.
-        name: of the parameter.
-        text: what the help says.
-        short: `-n`, or `--no-name` for a switch that can be turned off.
-        more: arguments of `typer.Option`.
+    `short` is `-n`, or `--no-name` for a switch that can be turned off; `more` goes to `typer.Option`.
     """
     return flag(panel, name, text, *short, envvar=variable(name), **more)
 
@@ -52,11 +47,7 @@ def on_command_line(ctx: typer.Context, name: str) -> bool:
 
 
 def output_path(option: str, text: str | None, suffix: str) -> Path | None:
-    """The file that an option names.
-
-    Raises:
-        UsageError: its name has another ending.
-    """
+    """The file that an option names; `UsageError` if it has another ending."""
     if text is None:
         return None
     path = Path(text).expanduser()
@@ -66,11 +57,7 @@ def output_path(option: str, text: str | None, suffix: str) -> Path | None:
 
 
 def check_known(what: str, name: str | None, known: Iterable[str]) -> None:
-    """Refuse a name that does not exist.
-
-    Raises:
-        UsageError: it is not one of the known; the message says which are close.
-    """
+    """Refuse a name that does not exist by a `UsageError` that says which are close."""
     if name is not None and name not in (names := tuple(known)):
         raise UsageError(f"{what} {quoted(name)} does not exist; {suggest(name, names)}")
 
@@ -78,13 +65,8 @@ def check_known(what: str, name: str | None, known: Iterable[str]) -> None:
 def with_config(command: Any, *, tolerant: bool, quiet: bool) -> None:
     """Let the config give options that neither the command line nor the environment gives.
 
-    Args:
-        command: of Typer; its commands where it is a group.
-        tolerant: a malformed config counts as empty.
-        quiet: do not say that a config in somebody else's home is ignored.
-
-    Raises:
-        UsageError: the config is malformed.
+    A malformed config raises `UsageError`, or counts as empty if `tolerant`. If `quiet`, nothing is said about a config
+    in somebody else's home, which is ignored.
     """
     commands, found = [command], []
     while commands:

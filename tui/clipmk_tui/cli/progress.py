@@ -40,11 +40,7 @@ def display(*columns: ProgressColumn, hint: str = "ctrl+c stops") -> Progress:
 
 
 class Stages:
-    """A line with what is being done, as the `progress` callback of `Explainer` reports it.
-
-    Args:
-        shown: whether to show anything; nothing is shown without a terminal either way.
-    """
+    """A line with what is being done, as the `progress` callback of `Explainer`; nothing without a terminal."""
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown and on_terminal()
@@ -90,10 +86,7 @@ class Stages:
 
 @contextlib.contextmanager
 def download_progress(*, quiet: bool) -> Iterator[Callable[[Transfer], None]]:
-    """The `progress` callback of `clipmk.models.loading.pull`: a bar per file on a terminal, else a line per file.
-
-    The hub's own bars are switched off.
-    """
+    """The `progress` callback of `clipmk.models.loading.pull`: a bar per file on a terminal, else a line per file."""
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # noqa: PLC0415
 
     disable_progress_bars()

@@ -29,12 +29,7 @@ class ReaderGone(Exception):  # noqa: N818 - nothing went wrong
 
 
 class DataStream:
-    """Text for the real stdout, written on flush. A file for `rich.console.Console`.
-
-    Args:
-        descriptor: where to write; stays open.
-        encoding: characters it does not have are replaced (see `show.signs.readable`).
-    """
+    """Text for the real stdout, written on flush; characters that its encoding lacks are replaced. A file for rich."""
 
     def __init__(self, descriptor: int, *, encoding: str = "utf-8") -> None:
         self.encoding, self.errors = encoding, "replace"
@@ -51,12 +46,7 @@ class DataStream:
         return len(text)
 
     def flush(self) -> None:
-        """Write the pending text.
-
-        Raises:
-            ReaderGone: its reader has stopped.
-            ClipmkError: it cannot be written.
-        """
+        """Write the pending text; raises `ReaderGone` or, where that fails otherwise, `ClipmkError`."""
         left = memoryview(b"".join(self._pending))
         self._pending.clear()
         try:
@@ -78,12 +68,7 @@ class DataStream:
 
 @contextlib.contextmanager
 def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
-    """Open the real stdout; everything else that is printed meanwhile goes to stderr, even from C code.
-
-    Raises:
-        ReaderGone: its reader has stopped.
-        ClipmkError: stdout is closed or cannot be written.
-    """
+    """Open the real stdout, with the errors of `flush`; what is printed meanwhile goes to stderr, even from C code."""
     with _diverted() as descriptor:
         stream = DataStream(descriptor, encoding=encoding)
         yield stream
@@ -92,12 +77,7 @@ def data_stream(*, encoding: str = "utf-8") -> Iterator[DataStream]:
 
 @contextlib.contextmanager
 def watched_stdout() -> Iterator[None]:
-    """Let what prints to `sys.stdout`, such as the parser's help, fail as `data_stream` does.
-
-    Raises:
-        ReaderGone: its reader has stopped.
-        ClipmkError: stdout cannot be written.
-    """
+    """Let what prints to `sys.stdout`, such as the parser's help, fail as `data_stream` does."""
     if sys.stdout is None:  # closed from the start
         yield
         return

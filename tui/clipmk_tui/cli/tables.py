@@ -40,14 +40,7 @@ def for_people(no_color: bool) -> Iterator[Console]:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), gap: int = 2
 ) -> Table:
-    """A table of any texts.
-
-    Args:
-        columns: headings; without any text no heading is shown.
-        rows: converted by `str`; `rich.text.Text` keeps its style.
-        right: indices of right-aligned columns.
-        gap: blanks between columns.
-    """
+    """A table of any texts; without any heading none is shown. `right` has the indices of right-aligned columns."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -82,14 +75,8 @@ def put_listing(
 ) -> None:
     """Print a list whose first column holds names to copy: they are never wrapped; other columns make room for them.
 
-    Args:
-        console: without a terminal each row is one line, however long.
-        columns: headings, all different; the cells of the last one wrap.
-        rows: as for `table`.
-        droppable: which columns leave the table if a terminal has no room for them, the first ones first. A note names
-            those that do.
-        right: indices of right-aligned columns.
-        fewest: cells of the last column.
+    The cells of the last column wrap, from `fewest` cells on. If a terminal has no room, `droppable` columns leave the
+    table, the first ones first, and a note names them. Without a terminal each row is one line, however long.
     """
     from clipmk_tui.show.text import shown  # noqa: PLC0415
 

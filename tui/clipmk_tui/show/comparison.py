@@ -168,13 +168,7 @@ def cell_words(text: str, cell: ComparedCell, column: ComparedModel) -> str:
 
 
 def report(comparison: Comparison, *, width: int, most: int | None = ROWS_SHOWN) -> RenderableType:
-    """Lay out a comparison.
-
-    Args:
-        comparison: of at least one answer.
-        width: columns of the terminal.
-        most: how many concepts; None: all.
-    """
+    """Lay out a comparison of at least one answer in `width` columns, with at most so many concepts (None: all)."""
     rows = [*grid.class_rows(comparison), *map(grid.concept_row, comparison.rows[:most])]
     ids = [column.id for column in comparison.columns]
     families, labels = [column.family for column in comparison.columns], [row.label for row in rows]

@@ -123,13 +123,10 @@ class Layout:
 
 
 def layout(models: Sequence[str], families: Sequence[str | None], rows: Sequence[str], *, width: int) -> Layout:
-    """Place the columns: the more room, the longer their names, up to what they need.
+    """Place the columns in lines of `width` cells: the more room, the longer their names, up to what they need.
 
-    Args:
-        models: ids, in the order of the comparison.
-        families: of each; None: not known.
-        rows: labels of all rows.
-        width: cells of a line; from 60 on thirteen models fit.
+    Models (ids) and their families (None: not known) are in the order of the comparison; `rows` are all rows' labels.
+    From 60 cells on thirteen models fit.
     """
     members: dict[str, list[int]] = {}
     for index, family in enumerate(families):
@@ -200,10 +197,7 @@ def _heading(name: str, cells: int) -> tuple[str, ...]:
 def head(layout: Layout, comparison: Comparison | None, places: Sequence[int | None]) -> list[list[Cell]]:
     """The lines above the rows: families, how many of each are right, models.
 
-    Args:
-        layout: of the models.
-        comparison: of those that answered or failed; None: of none.
-        places: for each model its column in the comparison; None: it is awaited.
+    `places` has for each model its column in the comparison; None: it is awaited.
     """
     of = "" if comparison is None else f"of {comparison.answered}"
     lines = [list(layout.family_line(_truth(comparison), [word for word, _ in layout.families], of))]

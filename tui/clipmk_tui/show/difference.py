@@ -23,12 +23,7 @@ class Group:
 
 
 def groups(comparison: Comparison, names: tuple[str, str]) -> tuple[Group, ...]:
-    """Every concept of either model once, what separates them most first; empty groups are left out.
-
-    Args:
-        comparison: of two models that answered.
-        names: of both.
-    """
+    """Every concept of either of two models that answered once, what separates them most first; no empty groups."""
     left, right = names
     titles = (
         f"only {left} sees and ties",

@@ -32,12 +32,7 @@ def overlay_names(target: Path, images: Sequence[str], models: Sequence[str]) ->
 
 
 def check_writable(path: Path, *, inputs: Sequence[str]) -> None:
-    """Refuse a file that cannot be written or is an input, before any work.
-
-    Raises:
-        ClipmkError: its folder does not exist or is not writable, or it is not a regular file.
-        UsageError: it is one of the images.
-    """
+    """Refuse a file that cannot be written (`ClipmkError`) or is an input (`UsageError`), before any work."""
     folder = path.parent
     if not folder.is_dir():
         raise ClipmkError(f"{quoted(path)} cannot be written: the folder {quoted(folder)} does not exist")

@@ -32,28 +32,16 @@ _INK, _PAPER = "38;2;", "48;2;"
 
 
 def half_blocks(image: Image.Image, *, columns: int, rows: int) -> list[Text]:
-    """Draw an image with two pixels in every character cell.
-
-    Args:
-        image: any mode; it is stretched to fit.
-        columns: characters across.
-        rows: lines.
-
-    Returns:
-        `rows` lines of `columns` cells in true colour; the console reduces it to what the terminal has.
-    """
+    """Draw an image, stretched to fit, with two pixels in every character cell, in true colour: a text for each row."""
     drawn = half_block_rows(shrunk(image, width=columns, height=2 * rows))
     return [Text.assemble(*((one.text, one.style or "") for one in row), no_wrap=True) for row in drawn]
 
 
 def half_block_rows(cells: UInt8[ndarray, "pixel_rows columns 3"]) -> list[list[Segment]]:
-    """Draw pixels, two of them in every character cell, one above the other.
+    """Draw uint8 RGB pixels (2 * rows, columns, 3), two in every character cell: for each row its segments.
 
-    Args:
-        cells: uint8 RGB (2 * rows, columns, 3), at least two pixel rows.
-
-    Returns:
-        `rows` lists of segments, `columns` cells each, in true colour; neighbours of one colour share a segment.
+    They are in true colour, which the console reduces to what the terminal has; neighbours of one colour share a
+    segment.
     """
     from PIL import Image  # noqa: PLC0415 - not until there is a picture
 
@@ -105,11 +93,7 @@ def number_style(colour: tuple[int, int, int]) -> Style:
 
 
 def explained_picture(explanation: Explanation, *, columns: int, rows: int) -> list[Text]:
-    """The picture of an explanation with coloured and numbered parts, at most `columns` x `rows` cells.
-
-    Raises:
-        ImageError: the picture is not available.
-    """
+    """The picture of an explanation with coloured and numbered parts, at most `columns` x `rows` cells."""
     from clipmk.images.masks import rle_decode  # noqa: PLC0415
     from clipmk.output.overlay import anchor, overlay  # noqa: PLC0415 - OpenCV, never in the app's own process
 

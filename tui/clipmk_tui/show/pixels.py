@@ -64,15 +64,10 @@ def placed(tiles: Iterable[Tile], *, row: int, column: int) -> str:
 
 
 def kitty_picture(pixels: UInt8[ndarray, "height width 3"], *, columns: int, rows: int, image: int) -> str:
-    """Transmit a picture and show it over that many cells from the cursor on, above their text; answers are off.
+    """Transmit uint8 RGB pixels, and show them over that many cells from the cursor on, above their text.
 
-    As a PNG of 256 colours: a sixth of what the pixels themselves would take.
-
-    Args:
-        pixels: uint8 RGB; the terminal scales them.
-        columns: cells across.
-        rows: cells down.
-        image: number of the picture; another one of that number is replaced.
+    As a PNG of 256 colours: a sixth of what the pixels themselves would take. Another picture of that number is
+    replaced; answers of the terminal are off.
     """
     from PIL import Image  # noqa: PLC0415
 
@@ -93,12 +88,7 @@ def kitty_deleted(image: int) -> str:
 
 
 def sixel_tiles(pixels: UInt8[ndarray, "height width 3"], *, cell: tuple[int, int]) -> list[Tile]:
-    """A picture as tiles, because xterm draws none of more than 1000 pixels across or down.
-
-    Args:
-        pixels: uint8 RGB, whole cells.
-        cell: pixels of a cell, across and down.
-    """
+    """Whole cells of (across, down) uint8 RGB pixels as tiles: xterm draws none of more than 1000 pixels a side."""
     across, down = (_SIXEL_SIDE // side for side in cell)
     return [
         (row, column, sixel_picture(pixels[row * cell[1] :, column * cell[0] :][: down * cell[1], : across * cell[0]]))

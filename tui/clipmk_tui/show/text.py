@@ -75,12 +75,7 @@ _HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
 def bar(share: float, cells: int) -> str:
-    """A horizontal bar, padded with spaces to `cells` columns; any share above zero is visible.
-
-    Args:
-        share: clipped to [0, 1].
-        cells: its full length.
-    """
+    """A horizontal bar of a share in [0, 1], padded to `cells` columns; any share above zero is visible."""
     eighths = round(min(1.0, max(0.0, share)) * cells * 8)
     if share > 0:
         eighths = max(1, eighths)

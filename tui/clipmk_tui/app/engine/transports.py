@@ -77,14 +77,7 @@ class Child(Transport):
 
     @classmethod
     async def start(cls, *, debug: bool = False) -> Child:
-        """Start a process.
-
-        Args:
-            debug: it logs everything, tracebacks included.
-
-        Raises:
-            OSError: it cannot be started.
-        """
+        """Start a process, which logs everything for debugging; raises OSError where that fails."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *(*COMMAND, *(("--debug",) if debug else ())),
@@ -136,11 +129,7 @@ class Server(Transport):
 
     @classmethod
     async def connect(cls, path: Path) -> Server | None:
-        """A server that would answer as our child would; None if there is no server.
-
-        Raises:
-            UnusableServerError: there is one that would not.
-        """
+        """A server that would answer as our child would, or None; `UnusableServerError` if the one there would not."""
         if not supported():
             return None
         try:

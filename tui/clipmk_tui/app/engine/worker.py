@@ -111,10 +111,7 @@ class _Worker:
 class Engine:
     """Answers requests, one at a time, in the order they are asked; every method belongs to the event loop.
 
-    Args:
-        session: what all requests share.
-        server: socket of a `clipmk serve` that is used if one listens there; None: always a child.
-        log: takes what the children write to stderr, tracebacks included.
+    A `clipmk serve` is used if one listens at the socket `server`; `log` takes what children write to stderr.
     """
 
     def __init__(self, session: Session, *, server: Path | None = None, log: list[str] | None = None) -> None:
@@ -145,13 +142,10 @@ class Engine:
     async def ask(
         self, request: protocol.Numbered[protocol.A_co], on_partial: OnPartial | None = None
     ) -> protocol.A_co:
-        """The final answer to a request; its id is given by the engine.
+        """The final answer to a request, whose id the engine gives; cancelling the waiting task cancels the work.
 
-        Cancelling the task that waits here cancels the work: a child that does not obey is ended after `PATIENCE`.
-
-        Raises:
-            RequestError: the request failed; the message says what happened and what to do.
-            EngineStoppedError: the child died twice over it, cannot be started, or the engine was closed.
+        Raises `RequestError` if the request fails, and `EngineStoppedError` if the child dies twice over it or cannot
+        start.
         """
         if self._closed:
             raise EngineStoppedError("the engine was closed")
@@ -351,11 +345,7 @@ class Engine:
 
 
 async def _next_line(worker: _Worker, transport: Transport) -> bytes:
-    """The next line; `b""` at the end.
-
-    Raises:
-        TimeoutError: a server was asked something, and gave no sign of life for half a minute.
-    """
+    """The next line, `b""` at the end; TimeoutError if a server that was asked something is silent for too long."""
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SILENCE_SECONDS if worker.is_server else None):

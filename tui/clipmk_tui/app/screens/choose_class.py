@@ -20,13 +20,7 @@ OWN = ""
 
 
 class ChooseClassScreen(Dialog["str | None"]):
-    """Closes with a class, with `OWN`, or with None.
-
-    Args:
-        classes: to choose from.
-        current: the one under the cursor at first.
-        own: what the first line says, which stands for `OWN`.
-    """
+    """Closes with a class, with `OWN`, which the line `own` stands for, or with None."""
 
     BINDINGS = KEY_BINDINGS["ChooseClassScreen"]
 

@@ -30,10 +30,7 @@ from clipmk_tui.app.screens.dialog import Dialog
 class ClassesScreen(Dialog[Session | None]):
     """Closes with the session to go on with, or with None. What is chosen is kept for the folder.
 
-    Args:
-        session: as it is now.
-        folder: of the images.
-        adding: begin with one more class, which is used at once.
+    With `adding` it begins with one more class, which is used at once.
     """
 
     BINDINGS = KEY_BINDINGS["ClassesScreen"]
@@ -147,14 +144,7 @@ class ClassesScreen(Dialog[Session | None]):
 
 
 def chosen_session(session: Session, named: str, text: str, *, folder: str, adding: bool = False) -> Session:
-    """The session with a vocabulary and a list of classes, one a line; kept for the folder.
-
-    Raises:
-        UsageError: there is no such vocabulary.
-        VocabularyError: the vocabulary or the classes cannot be used.
-        ClipmkError: they cannot be kept.
-        OSError: likewise.
-    """
+    """The session with a vocabulary and a list of classes, one a line, kept for the folder; raises what is wrong."""
     vocabulary = load_vocabulary(named)
     names = parse_class_lines(text).names
     own = names == vocabulary.classes

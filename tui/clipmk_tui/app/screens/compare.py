@@ -41,13 +41,7 @@ class CompareChoice:
 
 
 class CompareScreen(ComparingScreen[CompareChoice | None]):
-    """Closes with the chosen model and concept, or with None.
-
-    Args:
-        questions: asks for what is missing.
-        models: two or more, in the order of the columns.
-        target: the class that all explain; None: each its own prediction.
-    """
+    """Compares two models or more, in the order of the columns; closes with what was chosen there, or with None."""
 
     BINDINGS = KEY_BINDINGS["CompareScreen"]
 
@@ -212,12 +206,7 @@ def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) ->
 
 
 def _write_beside(text: str, image: str) -> str:
-    """Write a comparison about an image into the working folder; the name of the file.
-
-    Raises:
-        ClipmkError: it cannot be written, or the working folder does not exist any more.
-        OSError: the folder cannot be listed.
-    """
+    """Write a comparison about an image into the working folder, and return the name of the file."""
     try:
         folder = Path.cwd()
     except FileNotFoundError as reason:

@@ -29,10 +29,7 @@ ResultT = TypeVar("ResultT")
 class ComparingScreen(ClosedOnce[ResultT]):
     """Shows what models answer about one image; another image or class, or leaving it, cancels what is asked.
 
-    Args:
-        answers: the image and class, and what is asked about them.
-        models: ids.
-        id: of the screen; its help has this name.
+    Its help has the name of its id.
     """
 
     CSS_PATH = Path(__file__).with_name("comparing.tcss")
@@ -87,11 +84,7 @@ class ComparingScreen(ClosedOnce[ResultT]):
             self.say(str(error), severity="error")
 
     def show_title(self, more: str = "") -> None:
-        """Say what is compared, what is awaited, and which class is explained.
-
-        Args:
-            more: what else there is to say.
-        """
+        """Say what is compared, what is awaited, which class is explained, and what `more` there is to say."""
         view = self.view
         waiting = f"  waiting for {len(view.awaited)} of {len(view.places)} models"
         cancels = f" · {keys_of(self, f'{self.topic}.back')} cancels{f' · {self._work}' if self._work else ''}"

@@ -34,10 +34,7 @@ class ClosedOnce(Screen[ResultT]):
 
 
 class Dialog(ModalScreen[ResultT], ClosedOnce[ResultT]):  # the style sheet follows the first base
-    """A box in the middle; the stylesheet knows it by the class `dialog` of its container.
-
-    A `Static` with the id `message` shows messages.
-    """
+    """A box of the class `dialog` in the middle, with a `Static` of the id `message`."""
 
     CSS_PATH = Path(__file__).with_name("dialogs.tcss")
     _busy = False

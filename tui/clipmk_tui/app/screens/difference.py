@@ -27,13 +27,7 @@ _LEGEND = 120
 
 
 class DifferenceScreen(ComparingScreen[None]):
-    """Shows two of several models side by side.
-
-    Args:
-        answers: the image and class, and what is asked about them.
-        models: ids to choose both from.
-        pair: indices of the left and the right one.
-    """
+    """Shows two of several models side by side: `pair` has the places of the left and the right one."""
 
     BINDINGS = KEY_BINDINGS["DifferenceScreen"]
 

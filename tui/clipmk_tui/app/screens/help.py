@@ -31,14 +31,7 @@ _TERM = re.compile(r"^- `(.+?)` (.+)$", re.MULTILINE)
 
 
 class HelpScreen(Dialog[None]):
-    """Help about one pane.
-
-    Args:
-        title: of the pane.
-        text: see `help_texts`; empty: keys only.
-        keys: of the pane.
-        everywhere: keys that work in every pane.
-    """
+    """Help about one pane: its keys, those of all panes, and a text of `help_texts` (empty: keys only)."""
 
     BINDINGS = KEY_BINDINGS["HelpScreen"]
 

@@ -41,12 +41,7 @@ _THRESHOLDS = (10_000, 20, 50)
 
 
 class MainScreen(Screen[None]):
-    """Everything about one image and one model.
-
-    Args:
-        options: what to begin with.
-        engine: gives the engine; called after the first frame.
-    """
+    """Everything about one image and one model; `engine` is called after the first frame."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
@@ -112,11 +107,7 @@ class MainScreen(Screen[None]):
 
     @property
     def panes(self) -> Panes:
-        """The panes and what they show.
-
-        Raises:
-            RuntimeError: they are not there yet.
-        """
+        """The panes and what they show; RuntimeError before they are there."""
         if self._panes is None:
             raise RuntimeError("the panes are not there yet")
         return self._panes

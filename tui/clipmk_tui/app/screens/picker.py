@@ -120,13 +120,7 @@ class Matches(Widget):
 
 
 class PickerScreen(Dialog["int | str | None"]):
-    """Closes with the index of an item, with the path of a file or folder that was typed, or with None.
-
-    Args:
-        items: the images.
-        predictions: of a model, as far as known.
-        current: index of the item under the cursor at first.
-    """
+    """Closes with the index of an item, with the path of a file or folder that was typed, or with None."""
 
     BINDINGS = KEY_BINDINGS["PickerScreen"]
 
@@ -236,11 +230,7 @@ class PickerScreen(Dialog["int | str | None"]):
 
 
 def _checked(path: str) -> str:
-    """The path of a file or folder, if it is an image or holds some.
-
-    Raises:
-        ClipmkError: it does not.
-    """
+    """The path of a file or folder, if it is an image or holds some; else raises `ClipmkError`."""
     from clipmk.images.decoder import read_picture  # noqa: PLC0415 - numpy and Pillow
 
     if os.path.isdir(path):  # noqa: PTH112 - never raises

@@ -46,12 +46,7 @@ class Preferences:
 
 
 class SettingsScreen(Dialog[Session | None]):
-    """Change what the config keeps. Themes are shown at once; the result is the session to go on with.
-
-    Args:
-        session: as it is now.
-        models: ids to choose the start model from.
-    """
+    """Change what the config keeps. Themes are shown at once; the result is the session to go on with."""
 
     BINDINGS = KEY_BINDINGS["SettingsScreen"]
 
@@ -132,10 +127,7 @@ class SettingsScreen(Dialog[Session | None]):
 
 
 def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int | None]:
-    """What has to be written to the config file, key by key.
-
-    The preset's own grounding is not written; a vocabulary file is written with its absolute path.
-    """
+    """What is written to the config file: no grounding that is the preset's own, a file with its absolute path."""
     changes: dict[str, str | int | None] = {}
     for name in ("theme", "preset", "model"):
         if getattr(after, name) != getattr(before, name):
@@ -152,12 +144,7 @@ def changed_keys(before: Preferences, after: Preferences) -> dict[str, str | int
 
 
 def changed_session(session: Session, chosen: Preferences) -> Session:
-    """The session under the chosen preferences.
-
-    Raises:
-        UsageError: the seed is not a whole number, or the vocabulary does not exist.
-        VocabularyError: the vocabulary file cannot be used.
-    """
+    """The session under the chosen preferences; raises `UsageError` or `VocabularyError` for unusable ones."""
     try:
         seed = int(chosen.seed)
     except ValueError as reason:

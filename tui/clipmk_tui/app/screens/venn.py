@@ -58,15 +58,7 @@ def numbers(explanation: Explanation) -> str:
 
 
 def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, height: int, offset: int = 0) -> Drawing:
-    """Draw the diagram into `height` lines of `width` cells.
-
-    Args:
-        explanation: what to show.
-        colours: styles of outlines and signs.
-        width: cells, at least 24.
-        height: lines, at least 7.
-        offset: lines by which the lists are scrolled.
-    """
+    """Draw the diagram into lines of cells, at least 24 x 7, its lists scrolled by `offset` lines."""
     width, height = max(24, width), max(7, height)
     left, right = width * 32 // 100, width - 1 - width * 32 // 100
     canvas = _Canvas(width, height, colours)
@@ -168,11 +160,7 @@ class VennPicture(Widget):
 
 
 class VennScreen(Dialog[None]):
-    """One explanation as a Venn diagram.
-
-    Args:
-        explanation: what to show; without what its what-if leaves out.
-    """
+    """One explanation as a Venn diagram; without what its what-if leaves out."""
 
     BINDINGS = KEY_BINDINGS["VennScreen"]
 

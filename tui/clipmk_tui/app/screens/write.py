@@ -32,12 +32,9 @@ def file_name(explanation: Explanation, kind: Kind) -> str:
 
 
 class WriteScreen(Dialog[Path | None]):
-    """Choose what to write and where; the result is the file written, None if cancelled: closing ends the writing.
+    """Choose what to write and where; closes with the file written, or with None: closing ends the writing.
 
-    Args:
-        explanation: what to write.
-        image: the picture's path; the explanation may name it in another way.
-        asked: a text that was asked for: the picture has its map instead of the parts.
+    `image` and `asked` are those of `export`.
     """
 
     BINDINGS = KEY_BINDINGS["WriteScreen"]

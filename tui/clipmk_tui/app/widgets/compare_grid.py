@@ -95,12 +95,7 @@ class CompareGrid(Widget, can_focus=True):
         self._row = self._model = self._top = 0
 
     def show(self, view: ComparisonView, rows: Iterable[Row]) -> None:
-        """Draw everything.
-
-        Args:
-            view: what there is.
-            rows: of it, as the filter leaves them.
-        """
+        """Draw a view, with the rows of it that the filter leaves."""
         before, index = self.row, self.model_index if self._view.models else self._start
         self._view, self.rows = view, list(rows)
         same = [before is not None and (row.text, row.is_class) == (before.text, before.is_class) for row in self.rows]

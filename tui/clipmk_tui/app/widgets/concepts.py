@@ -74,11 +74,8 @@ class ConceptTree(Tree[Row]):
     def show(self, explanation: Explanation, asked: Answers = (), *, wanted: str = "", room: int = 0) -> None:
         """Show another explanation; the cursor stays on the same concept where it is still there.
 
-        Args:
-            explanation: what to show.
-            asked: texts of the user's own with their answers.
-            wanted: show only what holds this text.
-            room: lines there are; groups that the user has not touched are open while there is room.
+        Only what holds the text `wanted` is shown. Groups that the user has not touched are open while there is room
+        for their rows in `room` lines.
         """
         before = self.row
         self._explanation = explanation

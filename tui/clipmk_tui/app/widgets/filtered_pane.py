@@ -11,14 +11,7 @@ from textual.widgets import Input
 
 
 class FilteredPane(Vertical):
-    """Opens a filter below its content: enter keeps it, esc drops it, the down arrow leaves it.
-
-    Args:
-        content: takes the focus whenever the filter loses it.
-        placeholder: shown in the empty filter.
-        id: of the widget.
-        classes: of the widget.
-    """
+    """Opens a filter below its content, which has the focus otherwise: enter keeps it, esc drops it, down leaves it."""
 
     class Changed(Message):
         """Another text is typed."""

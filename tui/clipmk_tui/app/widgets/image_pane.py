@@ -60,13 +60,7 @@ class Job:
 
 
 class ImagePane(Widget, can_focus=True):
-    """Shows one picture. Picture and explanation may arrive in any order; it draws what belongs together.
-
-    Args:
-        legend: keep room for a legend of the parts.
-        id: of the widget.
-        classes: of the widget.
-    """
+    """Shows one picture. Picture and explanation may arrive in any order; it draws what belongs together."""
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {"image-pane--note"}

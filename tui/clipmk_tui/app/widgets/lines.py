@@ -73,7 +73,7 @@ class KeyBar(Widget):
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
     def render(self) -> Text:
-        """One line: the focused pane's keys, then the screen's, then the app's; help and quit are always on it.
+        """The keys of the focused pane, of the screen, of the app, as many as fit; help and quit are always among them.
 
         The arrows are named where the focused widget moves something by them, and has no name of its own for it.
         """

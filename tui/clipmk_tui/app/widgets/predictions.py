@@ -49,16 +49,9 @@ def lines(
     target: str | None = None,
     most: int = 10,
 ) -> tuple[Line, ...]:
-    """What to show: ranked again where concepts are left out; always with the asked and the true class.
+    """The classes up to the rank `most`, the asked and the true one: ranked as in `after` where concepts are left out.
 
     A class that is missing in the new ranking has no rank, and an upper bound instead of a probability.
-
-    Args:
-        predictions: as explained.
-        after: with concepts left out.
-        label: the image's true class.
-        target: the class asked about.
-        most: rank of the last class that is shown for its rank alone.
     """
     was, now = ({one.class_name: one.probability for one in ranked or ()} for ranked in (predictions, after))
     first, ranks = ({one.class_name: one.rank for one in ranked} for ranked in (predictions, after or predictions))
@@ -79,11 +72,7 @@ def lines(
 
 
 class PredictionsPane(OptionList):
-    """A line a class. Moving the cursor explains another class.
-
-    Args:
-        choose: called with the class under the cursor as soon as it moves there.
-    """
+    """A line a class. `choose` is called with the class under the cursor as soon as it moves there."""
 
     BINDINGS = KEY_BINDINGS["PredictionsPane"]
 
@@ -138,13 +127,7 @@ class PredictionsPane(OptionList):
 
 
 def truth_text(label: str | None, right: bool | None, width: int) -> str:
-    """The true class and whether the prediction is right, in words, in `width` cells.
-
-    Args:
-        label: the image's true class; None: it is not known.
-        right: whether it is the predicted one; None: the vocabulary does not have it.
-        width: cells.
-    """
+    """The true class, and whether it is the predicted one (None: not in the vocabulary), in words of `width` cells."""
     if label is None:
         return "true class not known"
     verdict = {True: "predicted right", False: "predicted wrong", None: "not among the classes"}[right]
@@ -156,11 +139,7 @@ def truth_text(label: str | None, right: bool | None, width: int) -> str:
 def line_text(line: Line, width: int, *, longest: int, tail: int = 0) -> Text:
     """One line of exactly `width` cells: as much of rank, name, bar and numbers as there is room for.
 
-    Args:
-        line: what to write.
-        width: cells.
-        longest: cells of the longest name, so that all bars begin in one column.
-        tail: cells of the longest numbers, so that all numbers do.
+    All bars begin in one column, after the `longest` name, and all numbers, of `tail` cells at most, in another.
     """
     figures = numbers(line, room=width)
     figures.pad_right(tail - len(figures))

@@ -34,11 +34,7 @@ _Drawn = tuple[Job, "Frame"]
 
 
 class SharpImagePane(ImagePane):
-    """The pane with real pixels.
-
-    Args:
-        protocol: what the terminal understands.
-    """
+    """The pane with real pixels, by a protocol that the terminal understands."""
 
     def __init__(self, protocol: Protocol) -> None:
         super().__init__(id="image", classes="pane")

@@ -56,11 +56,7 @@ class Check:
 
 
 def checks(*, full: bool) -> Iterator[Check]:
-    """Check everything; a check that fails is a line like the others.
-
-    Args:
-        full: also import torch and open_clip (seconds) to ask for devices and list cached weights.
-    """
+    """Check everything; a check that fails is a line like the others. `full` imports torch and open_clip: seconds."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     every: dict[str, Callable[[], Check | Iterator[Check]]] = {
         "python": python_version,

@@ -102,10 +102,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
 def resolved_options(params: Mapping[str, Any]) -> dict[str, Any]:
     """Check the command's parameters, fill in defaults, add `measures` and load the vocabulary of each model.
 
-    Nothing heavy is imported.
-
-    Raises:
-        UsageError: no measure is chosen, a value does not exist, or two exclude each other.
+    Nothing heavy is imported. Raises `UsageError` where no measure is chosen, a value does not exist or two exclude
+    each other.
     """
     from clipmk.vocabulary.vocabulary import default_vocabulary, load_vocabulary  # noqa: PLC0415 - not for the help
     from clipmk_tui.show.files import check_writable  # noqa: PLC0415
@@ -166,14 +164,10 @@ def _run(options: Mapping[str, Any]) -> int:
 
 
 def measure_models(options: Mapping[str, Any], stages: Stages) -> Iterator[ModelReports]:
-    """Check everything that can be checked, then measure every model.
+    """Check everything that can be checked, then measure every model, by `resolved_options`.
 
-    Args:
-        options: `resolved_options`.
-        stages: shows the progress.
-
-    Raises:
-        ClipmkError: nothing can be measured: a name does not exist, the data cannot be used, or the only model fails.
+    Raises `ClipmkError` where nothing can be measured: a name does not exist, the data cannot be used, or the only
+    model fails.
     """
     models, vocabularies = options["model"], options["vocab"]
     data = {vocabulary.name: _data(options, vocabulary) for vocabulary in vocabularies}
@@ -200,11 +194,8 @@ def split_table(
 ) -> list[tuple[list[str], list[Any]]]:
     """Split a wide table into several that fit: each has the first column and as many others, in order, as fit.
 
-    Args:
-        columns: headings; the first is that of the rows' names.
-        rows: cells.
-        width: columns of the terminal; two blanks separate cells. Every table has at least one of the other columns; it
-            omits rows that are empty in all of its columns.
+    Two blanks separate cells. Every table has at least one of the other columns; it omits rows that are empty in all of
+    them.
     """
     sizes = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
     groups: list[list[int]] = [[]]
@@ -234,11 +225,7 @@ def _check_data(params: Mapping[str, Any]) -> None:
 
 
 def _data(options: Mapping[str, Any], vocabulary: Vocabulary) -> list[ImageSource]:
-    """The datasets.
-
-    Raises:
-        ClipmkError: the dataset cannot be used, or rendered scenes have classes that the vocabulary does not have.
-    """
+    """The datasets; `ClipmkError` where they cannot be used, or the vocabulary lacks classes of rendered scenes."""
     from clipmk.datasets.tables import Columns  # noqa: PLC0415
     from clipmk.evaluate.samples import open_images, rendered_scenes  # noqa: PLC0415
     from clipmk.world.tables import class_names  # noqa: PLC0415 - numpy and OpenCV

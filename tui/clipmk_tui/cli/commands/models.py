@@ -147,11 +147,7 @@ def _known(what: str, given: list[str] | None, known: Sequence[T]) -> list[T]:
 
 
 def parameter_count(text: str) -> int:
-    """Read a number of parameters: "86M", "1.5B", "900k", "1000000".
-
-    Raises:
-        UsageError: it is not a number.
-    """
+    """Read a number of parameters: "86M", "1.5B", "900k", "1000000"."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmb]?)", text.strip().lower())
     if found is None:
         raise UsageError(f"--max-parameters is {text!r}; it must be a number such as 200M or 1.5B")
@@ -172,11 +168,7 @@ def _warn_if_too_large(model: str) -> None:
 
 
 def _find(model: str) -> ModelEntry:
-    """The entry of a model, whether its weights are here or not.
-
-    Raises:
-        ModelError: there is no such model.
-    """
+    """The entry of a model, whether its weights are here or not."""
     from clipmk.models.catalog import list_models as listed  # noqa: PLC0415
     from clipmk.models.inventory import canonical  # noqa: PLC0415
 

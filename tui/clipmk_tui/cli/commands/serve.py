@@ -53,11 +53,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 
 def socket_at(named: str | None) -> Path:
-    """Absolute path of the socket: as named, else `clipmk.system.locations.socket_path`.
-
-    Raises:
-        ClipmkError: this system has no private sockets.
-    """
+    """Absolute path of the socket: as named, else `clipmk.system.locations.socket_path`."""
     from clipmk.worker.unix_socket import require_support  # noqa: PLC0415 - not for the help
 
     require_support()
@@ -67,11 +63,7 @@ def socket_at(named: str | None) -> Path:
 
 
 def idle_seconds(text: str) -> float:
-    """Read a duration: "90", "90s", "15m", "1.5h".
-
-    Raises:
-        UsageError: it is not a positive duration.
-    """
+    """Read a positive duration: "90", "90s", "15m", "1.5h"."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
     if seconds <= 0:
@@ -80,14 +72,7 @@ def idle_seconds(text: str) -> float:
 
 
 def _serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
-    """Serve until stopped, or idle for `idle_s` seconds.
-
-    Returns:
-        Exit status.
-
-    Raises:
-        ClipmkError: a server listens there already, or others could replace the socket.
-    """
+    """Serve until stopped, or idle for `idle_s` seconds."""
     from clipmk.worker import client  # noqa: PLC0415
     from clipmk.worker.server import Server  # noqa: PLC0415
     from clipmk.worker.service import Service  # noqa: PLC0415
@@ -104,11 +89,7 @@ def _serve(path: Path, idle_s: float, *, quiet: bool, verbose: bool) -> int:
 
 
 def _stop(path: Path, *, quiet: bool) -> int:
-    """Stop the server and wait for its end; without a server there is nothing to do.
-
-    Returns:
-        Exit status.
-    """
+    """Stop the server and wait for its end; without a server there is nothing to do."""
     from clipmk.worker import client  # noqa: PLC0415 - not for the help
 
     pid = client.stop(path)
@@ -119,14 +100,7 @@ def _stop(path: Path, *, quiet: bool) -> int:
 
 
 def _status(path: Path, *, json: bool, no_color: bool) -> int:
-    """Print the state of the server.
-
-    Returns:
-        Exit status.
-
-    Raises:
-        ClipmkError: there is no server, or it is of another version.
-    """
+    """Print the state of the server; `ClipmkError` if there is none, or it is of another version."""
     from clipmk.worker import client  # noqa: PLC0415
 
     with client.connected(path) as found:

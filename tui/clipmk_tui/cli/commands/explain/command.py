@@ -54,11 +54,7 @@ def explain(
 
 
 def run(options: ExplainOptions, arguments: Sequence[str]) -> int:
-    """Explain images and write every requested output.
-
-    Returns:
-        Exit status: 0, or the highest of all failures among the images and models.
-    """
+    """Explain images and write every requested output; returns 0, or the highest exit status of all failures."""
     from clipmk.explanation import Explanation  # noqa: PLC0415 - not for the help
     from clipmk_tui.cli.commands.explain.results import answers  # noqa: PLC0415
     from clipmk_tui.cli.commands.explain.writers import FailureLog, Outputs  # noqa: PLC0415

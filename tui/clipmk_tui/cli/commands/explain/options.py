@@ -48,14 +48,7 @@ class ExplainOptions:
 
 
 def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
-    """Read and check every option.
-
-    Args:
-        params: of the command, by name; options that only `clipmk explain` has may be missing.
-
-    Raises:
-        UsageError: a setting does not exist, a file name has another ending, or two options exclude each other.
-    """
+    """Read and check every option; those that only `clipmk explain` has may be missing in the parameters."""
     if params["json"] and params.get("jsonl"):
         raise UsageError("--json prints one document, --jsonl one line per result; choose one of them")
     added = params.get("add_class") or ()

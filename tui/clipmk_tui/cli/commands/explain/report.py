@@ -39,13 +39,9 @@ _BESIDE_PICTURE, _PICTURE_GAP = 42, 2
 def report(
     explanation: Explanation, *, width: int, everything: bool = False, picture: Sequence[Text] = ()
 ) -> RenderableType:
-    """Lay out an explanation.
+    """Lay out an explanation in `width` columns; `picture`, lines of equal length, is beside the predictions.
 
-    Args:
-        explanation: of any preset.
-        width: columns of the terminal.
-        everything: list all concepts, and model, settings and versions.
-        picture: lines of equal length to show beside the predictions.
+    With `everything` all concepts are listed, and model, settings and versions.
     """
     beside_picture = width - picture[0].cell_len - _PICTURE_GAP if picture else 0
     room = beside_picture if beside_picture >= _BESIDE_PICTURE else width

@@ -137,11 +137,7 @@ def _result(options: ExplainOptions, image: InputImage, answer: ImageExplained) 
 
 
 def results(options: ExplainOptions, images: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
-    """Explain every image with every model, in order.
-
-    Raises:
-        ClipmkError: the vocabulary, the classes or the target that the user named cannot be used.
-    """
+    """Explain every image with every model, in order; raises what is wrong with the named vocabulary or classes."""
     name = options.session.vocabulary
     named = None if name is None else _vocabulary(options, name)
     readable = any(image.readable for image in images)  # before torch is imported: a typo must not take seconds
@@ -176,12 +172,7 @@ def _vocabulary(options: ExplainOptions, name: str) -> Vocabulary:
 
 
 def own_vocabulary(session: Session, models: Sequence[str]) -> str:
-    """The vocabulary that a model brings, of several the first one.
-
-    Raises:
-        UsageError: none brings one.
-        ModelError: the first one does not exist.
-    """
+    """The vocabulary that a model brings, of several the first one; `UsageError` if none does."""
     for model in models:
         with contextlib.suppress(UsageError):
             return default_vocabulary(model)

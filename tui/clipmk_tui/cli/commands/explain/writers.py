@@ -26,16 +26,7 @@ _PICTURE_ROWS = 20
 
 
 class Outputs:
-    """Text or JSON on stdout, and the files that are asked for.
-
-    Args:
-        options: what to write.
-        images: names of all images.
-        stream: the real stdout.
-
-    Raises:
-        ClipmkError: a file cannot be written.
-    """
+    """Text or JSON on the real stdout, and the files that are asked for; `ClipmkError` if one cannot be written."""
 
     def __init__(self, options: ExplainOptions, images: Sequence[str], stream: DataStream) -> None:
         self._options, self._stream = options, stream
@@ -98,12 +89,7 @@ class Outputs:
 
 
 class FailureLog:
-    """Prints failures on stderr at once, and warnings at the end.
-
-    Args:
-        quiet: print no warnings.
-        by_model: a warning names all its models, not its first image.
-    """
+    """Prints failures on stderr at once, and at the end warnings, with the names of all models if `by_model`."""
 
     def __init__(self, *, quiet: bool, by_model: bool = False) -> None:
         self._quiet, self._by_model = quiet, by_model

@@ -32,12 +32,7 @@ LINE_SECONDS: Final = 30.0
 
 
 class StudyProgress(Stages):
-    """The `progress` callback of `clipmk.study.run.run_study`; use it in a `with` block.
-
-    Args:
-        shown: False shows nothing at all.
-        clock: seconds.
-    """
+    """The `progress` callback of `clipmk.study.run.run_study`; use it in a `with` block."""
 
     def __init__(self, *, shown: bool, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(shown=shown)
@@ -66,14 +61,7 @@ class StudyProgress(Stages):
 
 
 def run(params: Mapping[str, Any]) -> int:
-    """Study a dataset and print its main tables.
-
-    Args:
-        params: the command's parameters by name.
-
-    Returns:
-        Exit status: 0, or 3 if images could not be explained.
-    """
+    """Study a dataset and print its main tables; returns 3 if images could not be explained, else 0."""
     _check(params)
     quiet = params["quiet"]
     with StudyProgress(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False):
@@ -145,11 +133,7 @@ def _language_counts(text: str | None) -> tuple[int, ...]:
 
 
 def _vocabulary(params: Mapping[str, Any], models: tuple[str, ...], dataset: Dataset) -> Vocabulary:
-    """The one vocabulary of the study: the one that is named, or the one that all of its models were trained with.
-
-    Raises:
-        UsageError: none is named, and some of the models were not trained with one.
-    """
+    """The one vocabulary of the study: the one that is named, or the one that all of its models were trained with."""
     named, classes = params["vocab"], params["classes"]
     if named is None and not all(model.startswith("embedded/") for model in models):
         from clipmk.datasets.matching import missing_vocabulary  # noqa: PLC0415 - not needed otherwise
