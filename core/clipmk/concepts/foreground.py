@@ -1,8 +1,8 @@
 """Foreground saliency per patch, from the patch features alone, and the mask on the patch grid.
 
-`second_eigenvector` is the paper's method, `centred_direction` is ours. Both fit all given images together: pass one
-image for the paper's per-image fit, several of one class for its joint fit. The saliency is float64, above 0 is
-foreground; it is all 0 if the features have no direction, else of unit norm over everything fitted.
+`second_eigenvector` is the paper's method, `centred_direction` is ours. Both fit all given images together, float32 or
+float64: one image for the paper's per-image fit, several of one class for its joint fit. The saliency is float64, above
+0 is foreground; it is all 0 if the features have no direction, else of unit norm over everything fitted.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Float[Te
     It is the second left singular vector of f, taken from the smaller of f f^T and f^T f. Its sign: the entry largest
     in size is made positive (LAPACK leaves the sign open), then the paper's rule flips it if the share of positive
     entries is in (0.5, 1.0).
-
-    Args:
-        patches: patch features, float32 or float64, finite; one image, or several to fit together.
     """
     images, count, dim = patches.shape
     unit = torch.nn.functional.normalize(host64(patches).reshape(images * count, dim), dim=-1)
@@ -61,21 +58,11 @@ def centred_direction(
 ) -> Float[Tensor, "images patches"]:
     """First principal direction of the centred unit tokens: s = first left singular vector of normalise(f - mean f).
 
-    Robust in two respects: high-norm artefact tokens (`norm_outliers`) are replaced by the mean of their 8 neighbours
-    before the fit, and the centred tokens are scaled to unit length again, so that all count alike. A CLS token is not
-    needed.
-
-    Sign: the sum of two votes, each a correlation over everything fitted; a negative sum flips. (1) With being inside
-    the image rather than on its border ring; (2) if given, with the CLS attention, without outliers (they attract
-    attention without being foreground). If the sum is 0, the paper's rule decides.
-
-    Args:
-        patches: patch features, float32 or float64, finite; one image, or several to fit together.
-        grid: (rows, columns), row-major in `patches`.
-        attention: CLS-to-patch attention of the last block, averaged over heads.
-
-    Raises:
-        ValueError: the grid does not hold the patches.
+    High-norm artefact tokens (`norm_outliers`) are replaced by the mean of their 8 neighbours before the fit, and the
+    centred tokens are scaled to unit length again, so that all count alike. The sign is the sum of two votes, each a
+    correlation over everything fitted: with being inside the image rather than on its border ring; and with the CLS
+    attention, if given, without outliers (they attract attention without being foreground). A negative sum flips; if it
+    is 0, the paper's rule decides. ValueError if the grid (rows, columns) does not hold the patches.
     """
     images, count, dim = patches.shape
     if grid[0] * grid[1] != count:
@@ -103,10 +90,7 @@ def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, 
 def clean_tokens(
     patches: Float[Tensor, "images patches dim"], *, grid: tuple[int, int]
 ) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
-    """Replace the `norm_outliers` by the mean of their ordinary 8 neighbours; returns tokens (CPU) and the outliers.
-
-    An outlier among outliers becomes the mean of all ordinary tokens.
-    """
+    """Replace the `norm_outliers` by the mean of their ordinary 8 neighbours, else of all; with the outliers."""
     tokens = patches.detach().cpu()
     outliers = norm_outliers(tokens)
     return _without_outliers(tokens, outliers, grid), outliers
@@ -115,14 +99,8 @@ def clean_tokens(
 def largest_components(mask_grid: NDArray[np.bool_], *, keep_second: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Keep the largest 8-connected component, and the second largest if it has at least 5 patches.
 
-    Of equal sizes the first, row by row. An empty mask becomes the whole grid, with a warning.
-
-    Args:
-        mask_grid: bool (rows, columns).
-        keep_second: False keeps the largest only (paper's text), True the second as well (reference code).
-
-    Returns:
-        bool (rows, columns) and warnings.
+    Paper's text: the largest only; reference code: the second as well. Of equal sizes the first, row by row. An empty
+    mask, bool (rows, columns), becomes the whole grid, with a warning.
     """
     labels, found = ndimage.label(mask_grid, structure=np.ones((3, 3), dtype=int))
     if not found:
@@ -136,10 +114,7 @@ def largest_components(mask_grid: NDArray[np.bool_], *, keep_second: bool) -> tu
 
 
 def restrict(saliency_grid: NDArray[np.floating], mask_grid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give the saliency the sign of the mask: |s| inside, -|s| outside, never 0; (rows, columns).
-
-    So that what reads the saliency respects the components that `largest_components` kept.
-    """
+    """Give the saliency the sign of the mask, as parts are found by sign: |s| inside, -|s| outside, never 0."""
     size = np.maximum(np.abs(np.asarray(saliency_grid, dtype=np.float64)), FLAT)
     return np.where(mask_grid, size, -size)
 

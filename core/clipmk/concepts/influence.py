@@ -20,13 +20,9 @@ def part_margins(
 ) -> tuple[float, ...]:
     """m_k = cos(p_k, y) - cos(p_k, y'): the margin of a class over another one as part k alone sees it.
 
-    Each cosine is rounded to float32, so that the differences of these differences are exact, too: the margins over one
-    class give those over every other without the model, bit for bit.
-
-    Args:
-        parts: p, of any length.
-        explained: y, L2-normalised.
-        other: y', L2-normalised.
+    Parts may have any length; the classes are L2-normalised. Each cosine is rounded to float32, so that the differences
+    of these differences are exact, too: the margins over one class give those over every other without the model, bit
+    for bit.
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 
@@ -41,10 +37,6 @@ def concept_influence(margins: Sequence[float], areas: Sequence[float]) -> float
 
     A mean, not the largest: a part that speaks against the class counts as well, and a concept does not gain by being
     carried by many parts. Weighted by area, as masked pooling over all of them would.
-
-    Args:
-        margins: m, `part_margins` of these parts.
-        areas: a, of the same.
     """
     total = fsum(areas)
     return fsum(a * m for a, m in zip(areas, margins, strict=True)) / total if total > 0 else None
@@ -55,14 +47,10 @@ def named_part(
 ) -> Float[Tensor, " embed"]:
     """What concepts explain of an image: g' = sum over d of w_d (t_d - c), w = argmin over w >= 0 of |g - g'|.
 
-    As in SpLiCE the mean text is taken off the texts: what all texts have in common would otherwise stand for the gap
-    between images and texts, and any words would recover most of an image. The mean image is not known from one image;
-    what it adds is the same for all classes but for its part along their differences.
-
-    Args:
-        image: g, L2-normalised.
-        concepts: t, L2-normalised.
-        centre: c, the mean over the bank that they are from.
+    Image and concepts are L2-normalised, c is the mean of the bank. As in SpLiCE it is taken off the texts: what all
+    texts have in common would otherwise stand for the gap between images and texts, and any words would recover most of
+    an image. The mean image is not known from one image; what it adds is the same for all classes but for its part
+    along their differences.
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 
@@ -83,14 +71,9 @@ def share_explained(
 ) -> float | None:
     """The named share of the similarity to a class, beyond that to the mean class: g' · (y - c) / g · (y - c).
 
-    The rest, (g - g') · (y - c), is in the image but not in its concepts. It may be negative, and the share above 1.
-    None where the image is hardly nearer to the class than to the mean one (`LEAST_COSINE`).
-
-    Args:
-        image: g, L2-normalised.
-        named: g', the `named_part` of it.
-        explained: y, L2-normalised.
-        centre: c, the mean of all classes.
+    Here c is the mean of all classes. The rest, (g - g') · (y - c), is in the image but not in its concepts. It may be
+    negative, and the share above 1. None where the image is hardly nearer to the class than to the mean
+    (`LEAST_COSINE`).
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 

@@ -16,22 +16,11 @@ if TYPE_CHECKING:
 def sinkhorn(
     scores: Float[Tensor, "parts descriptors"], *, scale: float = 2.5, tolerance: float = 1e-6, most_rounds: int = 1_000
 ) -> Float[Tensor, "parts descriptors"]:
-    """P = Sinkhorn(exp(scale · scores)): rows and columns normalised in turn, columns last.
+    """P = Sinkhorn(exp(scale · scores)): rows and columns normalised in turn, columns last; float64 on the CPU.
 
     Columns sum to 1, rows to n/m (m parts, n descriptors). The rounds stop when max |row sum · m/n - 1| < `tolerance`:
-    after about five; the reference code runs 1,000. Computed with logarithms in float64, so that no scale overflows.
-
-    One part takes every descriptor whole, one descriptor is shared evenly (m = 1 and n = 1, one round each). Without
-    parts or descriptors the plan is empty.
-
-    Args:
-        scores: cosines, finite.
-        scale: the reference's `epsilon`, which acts as 1/epsilon there.
-        tolerance: of the row sums, relative.
-        most_rounds: stop here.
-
-    Returns:
-        float64 on the CPU, columns sum to 1: each part's share of each descriptor.
+    after about five; the reference code runs 1,000, and calls `scale` epsilon. Computed with logarithms, so that no
+    scale overflows. One part takes every descriptor whole, one descriptor is shared evenly.
     """
     parts, descriptors = scores.shape
     logs = scale * host64(scores)
@@ -49,20 +38,9 @@ def soft_matches(
 ) -> list[tuple[int, int, float]]:
     """The argmax over one-to-one matchings of the sum of cos(v, l), pairs with cos > `threshold` only.
 
-    A linear assignment in which all other pairs count 0. Leave out concepts that are mutual by identity: they do not
-    need a second wording.
-
-    Args:
-        vision: text embeddings of the vision concepts, rows L2-normalised.
-        language: text embeddings of the language concepts, rows L2-normalised, same dtype.
-        threshold: cosine in [0, 1).
-
-    Returns:
-        (position in `vision`, position in `language`, cosine) of the pairs, highest cosine first, then in the order of
-        `vision`.
-
-    Raises:
-        ValueError: the threshold lies outside [0, 1).
+    A linear assignment of L2-normalised rows in which all other pairs count 0. Gives (position in `vision`, position in
+    `language`, cosine), highest cosine first, then in the order of `vision`. ValueError if the threshold is outside [0,
+    1).
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold {threshold} is not a cosine in [0, 1)")

@@ -41,10 +41,7 @@ def mi_paper(vision_count: int, language_count: int, shared: int) -> float:
     """I = log L_v + log L_T + H(X, Y) = log(L_v · L_T · m) for m >= 1, else 0 (Eq. 9 with the code's sign).
 
     Not a mutual information in the textbook sense (see `mi_textbook`): H is the entropy of the contingency table that
-    holds 1/m for each of the m shared concepts.
-
-    Raises:
-        ValueError: a count is negative, or more concepts are shared than one side has.
+    holds 1/m for each of the m shared concepts. ValueError for impossible counts.
     """
     if min(vision_count, language_count, shared) < 0:
         raise ValueError(f"counts {vision_count}, {language_count}, {shared} must not be negative")
@@ -54,11 +51,7 @@ def mi_paper(vision_count: int, language_count: int, shared: int) -> float:
 
 
 def mi_textbook(shared: int) -> float:
-    """I = log m for m >= 1, else 0: H(X) + H(Y) - H(X, Y) of the normalised joint table (three times the same entropy).
-
-    Raises:
-        ValueError: `shared` is negative.
-    """
+    """I = log m for m >= 1, else 0: H(X) + H(Y) - H(X, Y) of the normalised joint table (three times one entropy)."""
     if shared < 0:
         raise ValueError(f"{shared} shared concepts are impossible")
     return log(shared) if shared else 0.0
@@ -67,12 +60,8 @@ def mi_textbook(shared: int) -> float:
 def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     """Arithmetic mean of the curve padded with zeros to `length` points (no trapezoid); None: without padding.
 
-    Args:
-        curve: the dynamics of `measure`, at least one point.
-        length: 3L + 1 in explanations and studies alike, so that AUC does not depend on other images.
-
-    Raises:
-        ValueError: the curve is empty, or longer than `length` (padding cannot shorten it).
+    3L + 1 points in explanations and studies alike, so that AUC does not depend on other images. ValueError if the
+    curve is empty, or longer.
     """
     points = len(curve) if length is None else length
     if not curve or points < len(curve):
@@ -92,21 +81,11 @@ def measure(
 ) -> Mutual:
     """The shared knowledge of one image and one class, with its level of chance.
 
-    The dynamics: I_r = mi_paper(L_v, L_T, sum of flags[r:]) for r = 0, 1, ..., without the r most important of the
-    remaining vision concepts. L_v stays constant in the logarithm, so the curve falls only where a mutual concept is
-    left out; it has one point more than there are remaining concepts, and the last is 0.
-
-    Args:
-        flags: for each vision concept, most important first, whether it is mutual.
-        language_count: L_T.
-        vocabulary_size: |D|.
-        removed: positions in `flags` that are left out; chance and p are those of as many concepts as remain.
-        length: points the curve is padded to, 3L + 1.
-        swap: from `class_swap`, of the same concepts.
-        soft: the pairs of `matching.soft_matches`.
-
-    Raises:
-        ValueError: a position does not exist.
+    `flags` says of each vision concept, most important first, whether it is mutual; `removed` holds positions that are
+    left out: chance and p are those of as many concepts as remain. The dynamics: I_r = mi_paper(L_v, L_T, sum of
+    flags[r:]) for r = 0, 1, ..., without the r most important of the remaining concepts. L_v stays constant in the
+    logarithm, so the curve falls only where a mutual concept is left out; it has one point more than there are
+    remaining concepts, the last is 0.
     """
     unknown = sorted(set(removed) - set(range(len(flags))))
     if unknown:
@@ -138,17 +117,8 @@ def class_swap(
     """Class swap: p = (1 + #{y != explained: m_y >= m}) / |Y|, with m_y = |D_v ∩ D_y| for every class y.
 
     D_v stays and the class is swapped. So descriptors that are near to everything, and images that are near to much,
-    count for all classes alike; for a random draw they count as evidence.
-
-    Args:
-        tied_to: for each vision concept the classes whose D_y holds it; the explained one may be among them.
-        shared: m.
-        explained: the class of m.
-        classes: |Y|, those compared and the explained one.
-        of: classes of the vocabulary.
-
-    Returns:
-        None for a single class, which cannot be swapped.
+    count for all classes alike; for a random draw they count as evidence. `tied_to` has, for each vision concept, the
+    classes whose D_y holds it; `classes` is |Y|. None for a single class, which cannot be swapped.
     """
     if classes < 2:
         return None
@@ -180,9 +150,6 @@ def chance(
     E[m] = (L_v - r) · L_T / |D|: the mean of the hypergeometric distribution, r = `removed`. E[I] is the point of
     `chance_curve` without r concepts, and E[AUC] the mean from there on, padded with zeros to `length` points (the mean
     is linear, so this is exact).
-
-    Raises:
-        ValueError: a side has more concepts than the vocabulary, or the curve is longer than `length`.
     """
     curve = chance_curve(vision_count, language_count, vocabulary_size)[removed:]
     return Chance(
@@ -194,16 +161,11 @@ def chance(
 
 @lru_cache(maxsize=256)
 def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -> tuple[float, ...]:
-    """E[I_r] = sum over m >= 1 of P(M_r = m) · log(L_v · L_T · m) for r = 0..L_v.
+    """E[I_r] = sum over m >= 1 of P(M_r = m) · log(L_v · L_T · m) for r = 0..L_v; the last is 0.
 
     Without r of L_v random concepts, L_v - r random ones are left, so M_r is hypergeometric with n = L_v - r draws:
-    P(M_r = m) = C(L_T, m) · C(|D| - L_T, n - m) / C(|D|, n). The logarithm keeps L_v.
-
-    Returns:
-        L_v + 1 expectations, the last is 0.
-
-    Raises:
-        ValueError: a side has more concepts than the vocabulary.
+    P(M_r = m) = C(L_T, m) · C(|D| - L_T, n - m) / C(|D|, n). The logarithm keeps L_v. ValueError if a side has more
+    concepts than the vocabulary.
     """
     _check_sizes(vision_count, language_count, vocabulary_size)
     terms = [log(vision_count * language_count * m) for m in range(1, min(vision_count, language_count) + 1)]
@@ -219,10 +181,7 @@ def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -
 def p_value(vision_count: int, language_count: int, vocabulary_size: int, shared: int) -> float:
     """P(M >= m) = sum over k >= m of C(L_T, k) · C(|D| - L_T, L_v - k) / C(|D|, L_v): the hypergeometric tail.
 
-    Summed in integers, rounded once at the end.
-
-    Raises:
-        ValueError: a side has more concepts than the vocabulary, or `shared` is negative.
+    Summed in integers, rounded once at the end. ValueError if a side has more concepts than the vocabulary.
     """
     _check_sizes(vision_count, language_count, vocabulary_size)
     if shared < 0:
@@ -242,14 +201,7 @@ def language_count_for(vocabulary_size: int, *, vision_count: int = PAPER_VISION
     (L_v = 15, u = 50, |D| = 4,229: 0.56), the smaller u on a tie. That gives 8 for 500 descriptors, as in table 1a
     (equal E[m] would give 6, because a smaller u also lowers every step of the curve), 15 for 1,000 and 26 for 1,999.
     At 2,000 the table's own rule applies and u steps from 26 to 50. A vocabulary of at most L_v descriptors, all of
-    which could be vision concepts, gets u = 1.
-
-    Args:
-        vocabulary_size: |D|.
-        vision_count: L_v, at most 3L in an explanation.
-
-    Raises:
-        ValueError: the vocabulary is empty.
+    which could be vision concepts, gets u = 1; an empty one raises ValueError.
     """
     if vocabulary_size < 1:
         raise ValueError(f"a vocabulary of {vocabulary_size} descriptors has no language concepts")

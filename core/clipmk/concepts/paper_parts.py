@@ -1,8 +1,9 @@
 """The paper's visual parts: the foreground's patches divided by k-means or by principal components.
 
-Both divide all given images together: pass one image for the per-image fit, several of one class for the joint fit, in
-which a label means the same in every image (and need not occur in each). scikit-learn is imported on first use: the
-import takes half as long as torch's, and the default settings never need it.
+Both divide all given images together: one image for the per-image fit, several of one class for the joint fit, in which
+a label means the same in every image (and need not occur in each). `masks` is the foreground on the patch grid, bool
+(images, rows, columns); without a patch, or for `count` (L) below 1, they raise ValueError. scikit-learn is imported on
+first use: it takes half as long as torch, and the default settings never need it.
 """
 
 from __future__ import annotations
@@ -41,15 +42,6 @@ def kmeans_parts(
 
     scikit-learn's k-means++ and Lloyd, the best of 4 seeded runs, in float64. With fewer distinct patches than parts,
     each distinct patch is a part, with a warning.
-
-    Args:
-        patches: patch features, float32 or float64.
-        masks: foreground on the patch grid, bool (images, rows, columns), at least one patch.
-        count: L.
-        seed: of the initial centres.
-
-    Raises:
-        ValueError: `count` is below 1, or the masks hold no patch.
     """
     features = _foreground_features(patches, masks, count)
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
@@ -71,14 +63,6 @@ def pca_parts(patches: Float[Tensor, "images patches dim"], masks: NDArray[np.bo
     Components of the un-normalised foreground features with the signs that scikit-learn's PCA gives them (they change
     the argmax); each component's scores are scaled to [0, 1] over everything fitted. Components without variance are
     dropped, so that fewer patches than parts give fewer parts, with a warning; identical patches give one.
-
-    Args:
-        patches: patch features, float32 or float64.
-        masks: foreground on the patch grid, bool (images, rows, columns), at least one patch.
-        count: L.
-
-    Raises:
-        ValueError: `count` is below 1, or the masks hold no patch.
     """
     features = _foreground_features(patches, masks, count)
     spread = np.abs(features - features[0]).max()

@@ -31,8 +31,7 @@ class GridForeground(NamedTuple):
 
 
 Labels = tuple["NDArray[np.int64]", tuple[str, ...]]
-"""Parts of one image, (rows, columns) on the patch grid or (S, S) on the square: 0 is background, parts count from 1;
-and warnings."""
+"""Of one image, (rows, columns) or on the square (S, S): 0 is background, parts count from 1; and warnings."""
 
 
 def _kmeans(images: GridForeground, *, part_count: int, seed: int) -> Iterable[Labels]:
@@ -62,7 +61,6 @@ PART_METHODS: Final[Mapping[str, Callable[..., Iterable[Labels]]]] = {
     "pca": _pca,
     "superpixels": _superpixels,
 }
-"""Every part method by its name in `Settings.parts`."""
 
 
 @cache

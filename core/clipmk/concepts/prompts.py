@@ -33,15 +33,12 @@ axes, and degrees, clockwise, of the first one."""
 
 
 def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
-    """Fit an ellipse to the largest contour of a mask, all its points, as OpenCV's `fitEllipse` does.
+    """Fit an ellipse to the largest contour of a mask, bool (S, S), all its points, as OpenCV's `fitEllipse` does.
 
     The result is the bounding ellipse, axis-aligned and inscribed in the box around the contour's pixels, where the
     contour has fewer than five points, its points do not determine an ellipse (all on one or two lines: OpenCV then
     adds random jitter), or the fit is degenerate (not finite, an axis under one pixel or over twice the image's
     diagonal). An empty mask gives that of the whole square.
-
-    Args:
-        mask_square: bool (S, S).
     """
     height, width = mask_square.shape
     contours, _ = cv2.findContours(mask_square.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -57,14 +54,7 @@ def fit_ellipse(mask_square: NDArray[np.bool_]) -> Ellipse:
 
 
 def mark(mask_square: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """What prompts draw where: `LINE` on the line of the part's `fit_ellipse`, `INSIDE` within it, 0 elsewhere.
-
-    Args:
-        mask_square: bool (S, S).
-
-    Returns:
-        uint8 (S, S).
-    """
+    """What prompts draw where, uint8 (S, S): `LINE` on the line of a part's `fit_ellipse`, `INSIDE` within it."""
     ellipse = fit_ellipse(mask_square)
     marks = np.zeros(mask_square.shape, dtype=np.uint8)
     cv2.ellipse(marks, ellipse, INSIDE, -1)
@@ -76,14 +66,8 @@ def draw_prompts(image: NDArray[np.uint8], masks_square: NDArray[np.bool_]) -> N
     """Three prompts per part: (a) a red ellipse, (b) with greyscale outside it, (c) with a Gaussian blur outside it.
 
     The ellipse is the `fit_ellipse` of the part; its line is (255, 0, 0) and one pixel wide in all three, drawn last.
-    Grey is 0.299 R + 0.587 G + 0.114 B; the blur is 11 x 11 with sigma 2.0, edges mirrored.
-
-    Args:
-        image: uint8 RGB (S, S, 3), the square input.
-        masks_square: bool (S, S), one part, or (parts, S, S).
-
-    Returns:
-        uint8 RGB (3 · parts, S, S, 3), part by part; the inputs are not changed.
+    Grey is 0.299 R + 0.587 G + 0.114 B; the blur is 11 x 11 with sigma 2.0, edges mirrored. From an image, uint8 RGB
+    (S, S, 3), and masks, bool (S, S) or (parts, S, S), come uint8 RGB (3 · parts, S, S, 3), part by part.
     """
     masks = masks_square.reshape(-1, *image.shape[:2])
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -101,15 +85,7 @@ def draw_prompts(image: NDArray[np.uint8], masks_square: NDArray[np.bool_]) -> N
 
 
 def blur_region(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Hide a region: the image with its 11 x 11 Gaussian blur (sigma 2.0) inside the mask.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-        mask: bool (H, W).
-
-    Returns:
-        uint8 RGB (H, W, 3), a new array.
-    """
+    """Hide a region, bool (H, W), of an image, uint8 RGB (H, W, 3), under its 11 x 11 Gaussian blur (sigma 2.0)."""
     return np.where(mask[..., None], blurred(image), image)
 
 
@@ -147,15 +123,7 @@ BLUR = (2, 7, 17, 31, 45, 52, 45, 31, 17, 7, 2)
 def compose_prompts(
     image: UInt8[Tensor, "side side 3"], marks: UInt8[Tensor, "parts side side"]
 ) -> UInt8[Tensor, "prompts side side 3"]:
-    """The three prompts of each part: `draw_prompts`, on any device.
-
-    Args:
-        image: RGB, the square input.
-        marks: `mark` of each part, on the same device.
-
-    Returns:
-        3 · parts prompts, part by part.
-    """
+    """The three prompts of each part: `draw_prompts` on any device, from the `mark` of each part on the same device."""
     backgrounds = torch.stack([image, grey(image), blur(image)])
     inside, line = ((marks == value)[:, None, :, :, None] for value in (INSIDE, LINE))
     red = torch.zeros_like(image[:1, :1])

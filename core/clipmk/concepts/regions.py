@@ -48,10 +48,7 @@ class Regions:
     def of(
         cls, labels: Integer[ndarray, "height width"], *pictures: Float[ndarray, "height width channels"]
     ) -> Regions:
-        """Measure a label map and the appearance of its pixels: CIE Lab, and patch features if given.
-
-        Labels are renumbered by descending area, equal areas in their old order.
-        """
+        """Measure a label map and the mean of each picture (CIE Lab, patch features); renumbered by descending area."""
         flat = labels.ravel()
         starts = np.flatnonzero(np.diff(flat, prepend=-1))  # summing runs of one label first takes a fifth of the time
         counts = np.bincount(flat[starts], np.diff(starts, append=flat.size))
@@ -102,8 +99,7 @@ def merge_closest(
 ) -> NDArray[np.int64]:
     """Cluster points: merge the two closest centres of mass until the closest are `distance` apart.
 
-    Returns:
-        For each point the number of its cluster: the position of its first member.
+    Gives for each point the number of its cluster: the position of its first member.
     """
     masses = np.maximum(mass.astype(np.float64), np.finfo(np.float64).tiny).tolist()
     family, apart = np.arange(len(points)), ((points[:, None] - points) ** 2.0).sum(axis=-1, dtype=np.float64)

@@ -43,12 +43,7 @@ def standing(
     """Rank, percentile, z-score and p-value of texts among the descriptors of a bank, in float64.
 
     p is the chance of a descriptor of the bank to be at least as near. Some of them are in the image, so p is too high
-    rather than too low.
-
-    Args:
-        cosines: of the image (or a class) with each text.
-        bank: of the same with each descriptor.
-        own: for each text its row in the bank, or None.
+    rather than too low. `own` has for each text its row in the bank, or None.
     """
     values, others = host64(cosines), host64(bank)
     known = torch.tensor([row is not None for row in own], dtype=torch.bool)
@@ -75,13 +70,9 @@ def bank_shares(
 ) -> Float[Tensor, "regions texts"]:
     """a_nt = exp(s h_nt) / (exp(s h_nt) + sum over d != t of exp(s h_nd)): the text's share of a region, in [0, 1].
 
-    What a region has in common with every text cancels out, so regions can be compared.
-
-    Args:
-        cosines: h of regions (patches or parts) and texts.
-        bank: h of the same regions and the descriptors of the vocabulary.
-        known: whether the text is one of the descriptors, whose term the sum already holds.
-        sharpness: s.
+    h are the cosines of regions (patches or parts) with texts and with the bank; `known` says whether a text is one of
+    the descriptors, whose term the sum holds already. What a region has in common with every text cancels out, so
+    regions can be compared.
     """
     logits = sharpness * cosines - (sharpness * bank).logsumexp(dim=1, keepdim=True)
     return torch.where(known, logits.exp().clamp_max(1.0), logits.sigmoid())
@@ -90,12 +81,7 @@ def bank_shares(
 def hidden_losses(
     whole: Float[Tensor, " texts"], hidden: Float[Tensor, "regions texts"]
 ) -> Float[Tensor, "regions texts"]:
-    """o_rt = max(0, 1 - a_rt / a_t): which share of the text's share is lost when a region is hidden, in [0, 1].
-
-    Args:
-        whole: a_t, `bank_shares` of the whole picture.
-        hidden: a_rt, the same of the picture with region r hidden.
-    """
+    """o_rt = max(0, 1 - a_rt / a_t): what is lost of a text's share a_t (`bank_shares`) when region r is hidden."""
     return (1 - hidden / whole.clamp_min(torch.finfo(whole.dtype).tiny)).clamp_min(0)
 
 
@@ -111,18 +97,10 @@ def relevance_map(
 ) -> Float[Tensor, "texts side side"]:
     """r_t(x) = (o_t(x) + (m_t(x) + m'_t(x)) / 2) / 2, in [0, 1] where the parts do not overlap.
 
-    m_t(x) = (a_t(x) + sum over parts k of w_k(x) b_kt) / 2: a is bilinear between the patches; b is constant over a
-    part, whose border follows the picture. m' is the mean of m over the region of the picture, and o what is lost if
-    that region is hidden: o_t(x) = sum over regions r of v_r(x) o_rt.
-
-    Args:
-        patch_shares: a, `bank_shares` of every single patch.
-        part_shares: b, `bank_shares` of every part.
-        parts: w, how much of each pixel of the map lies in the part, row by row.
-        losses: o_rt, `hidden_losses`.
-        regions: v, as w, of regions that divide the picture.
-        grid: (rows, columns) of the patches.
-        side: of the map.
+    m_t(x) = (a_t(x) + sum over parts k of w_k(x) b_kt) / 2: a and b are the `bank_shares` of every single patch,
+    bilinear between them, and of every part, whose border follows the picture; w is how much of each pixel lies in the
+    part. m' is the mean of m over the region of the picture, and o what is lost if that region is hidden
+    (`hidden_losses`): o_t(x) = sum over regions r of v_r(x) o_rt, with v as w, of regions that divide the picture.
     """
     texts = patch_shares.shape[1]
     patches = functional.interpolate(
@@ -169,17 +147,10 @@ def hires_cam(
 def overlap_with(
     *, seen: bool, tied: bool, vision: Sequence[int], language: Sequence[int], vision_limit: int
 ) -> tuple[int, int]:
-    """|D_v ∩ D_y| and |D_v| if one more text were in the vocabulary.
+    """|D_v ∩ D_y| and |D_v| if one more text were in the vocabulary; both are rows of the bank, best first.
 
     A seen text joins D_v, where it takes the place of the least important concept if there are `vision_limit`; a tied
     one takes the place of the farthest concept of D_y.
-
-    Args:
-        seen: whether the text is seen in the image.
-        tied: whether its rank for the class is within D_y.
-        vision: D_v as rows of the bank, most important first.
-        language: D_y likewise, nearest first.
-        vision_limit: most concepts of D_v.
     """
     new = -1
     seen_ids = [*vision[: vision_limit - 1], new] if seen else vision

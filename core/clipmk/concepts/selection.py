@@ -73,15 +73,10 @@ def nearest(
 ) -> Nearest:
     """The union over the parts of the top `count` of S = E_parts · B^T, ties in the bank's order, without holding S.
 
-    The bank is read once, `block` rows at a time. Rows kept so far are compared ahead of those of the block, so that
-    the result is that of sorting whole rows of S. Up to `block` rows the numbers are those of a single product, too;
-    beyond, a score can differ in the last bit, as it does between products of different sizes.
-
-    Args:
-        part_embeddings: of one dtype with the bank.
-        bank: templated descriptors, rows L2-normalised; may be memory-mapped.
-        count: k, 500 in the reference code.
-        block: rows per product.
+    The bank, which may be memory-mapped, is read once, `block` rows at a time. Rows kept so far are compared ahead of
+    those of the block, so that the result is that of sorting whole rows of S. Up to `block` rows the numbers are those
+    of a single product, too; beyond, a score can differ in the last bit, as it does between products of different
+    sizes.
     """
     indices = torch.empty(0, dtype=torch.int64, device=bank.device)
     scores = part_embeddings.new_empty(len(part_embeddings), 0)
@@ -113,16 +108,10 @@ def taken(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "par
 def candidates(
     scores: Float[Tensor, "parts descriptors"], *, count: int
 ) -> tuple[Int[Tensor, " candidates"], tuple[str, ...]]:
-    """C = ∩ over the parts of their top k descriptors, k = min(`count`, |D|).
+    """C = ∩ over the parts of their top k descriptors, k = min(`count`, |D|), and warnings; columns, ascending.
 
-    An empty intersection becomes the union, with a warning. Without parts or descriptors C is empty.
-
-    Args:
-        scores: of the parts with the whole bank, or those of `nearest` with the same k, which are the union.
-        count: k, 500 in the reference code.
-
-    Returns:
-        Columns of the scores, int64, ascending; and warnings.
+    The scores are those with the whole bank, or those of `nearest` with the same k. An empty intersection becomes the
+    union, with a warning. Without parts or descriptors C is empty.
     """
     chosen = taken(scores, count)
     union = chosen.any(dim=0)
@@ -137,14 +126,8 @@ def relevance_filter(
 ) -> tuple[Bool[Tensor, " candidates"], tuple[str, ...]]:
     """Keep c_i > statistic(c) + offset; if none is, keep all, with a warning.
 
-    Args:
-        raw_cosines: cos(raw descriptor, whole un-prompted image) of the candidates. The statistic is taken in
-            float64; the median of an even number is the mean of the middle two.
-        statistic: "mean" with offset -0.02 in the reference code, "median" with +0.02 in the paper's text.
-        offset: in cosine.
-
-    Returns:
-        Which candidates are relevant to the image as a whole; and warnings.
+    c is cos(raw descriptor, whole un-prompted image). The statistic is taken in float64: "mean" with offset -0.02 in
+    the reference code, "median" with +0.02 in the paper's text; that of an even number is the mean of the middle two.
     """
     if raw_cosines.numel() == 0:
         return torch.ones_like(raw_cosines, dtype=torch.bool), ()
@@ -161,13 +144,9 @@ def contrast(
 ) -> Float[Tensor, "parts descriptors"]:
     """c_pd = s_pd + w · (g_d - mean over parts q of s_qd): what sets a part apart, beside the whole image.
 
-    What all parts have in common says little about any one of them (region embeddings keep much of their image); for a
-    share w of it the whole image counts instead. w = 0 is the plain nearest descriptor.
-
-    Args:
-        cosines: s, of parts and templated descriptors.
-        whole: g, cosines of the un-prompted image and the same descriptors.
-        weight: w in [0, 1].
+    s and g are the cosines of templated descriptors with parts and with the un-prompted image, w is in [0, 1]. What all
+    parts have in common says little about any one of them (region embeddings keep much of their image); for a share w
+    of it the whole image counts instead. w = 0 is the plain nearest descriptor.
     """
     return cosines + weight * (whole - cosines.mean(dim=0))
 
@@ -175,16 +154,9 @@ def contrast(
 def vision_concepts(
     carried: Bool[Tensor, "parts descriptors"], cosines: Float[Tensor, " descriptors"], *, most: int, scale: float = 2.5
 ) -> OrderedConcepts:
-    """D_v: the descriptors that any part carries by importance = scale · cosine, descending.
+    """D_v: at most `most` (3L) descriptors that any part carries, by importance = scale · cosine, descending.
 
-    Args:
-        carried: which part carries which descriptor.
-        cosines: of each descriptor; cos(raw descriptor, un-prompted image) in the reference code.
-        most: 3L; less important ones are dropped.
-        scale: of the cosine, 2.5 in the reference code.
-
-    Returns:
-        At most `most` concepts; equal importance in order of position.
+    The cosine is cos(raw descriptor, un-prompted image) in the reference code. Equal importance in order of position.
     """
     some = carried.any(dim=0).nonzero().flatten()
     indices = some[highest(cosines[some], most)]
@@ -195,13 +167,7 @@ def vision_concepts(
 def language_concepts(
     class_embedding: Float[Tensor, " embed"], bank: Float[Tensor, "descriptors embed"], *, count: int
 ) -> LanguageConcepts:
-    """D_y = the u = `count` descriptors with the highest cosine to the class; ties in the bank's order.
-
-    Args:
-        class_embedding: float32 or float64, L2-normalised.
-        bank: templated descriptors of the same dtype, rows L2-normalised.
-        count: u; more than |D| gives all of them.
-    """
+    """D_y = the u = `count` descriptors with the highest cosine to the class, at most |D|; ties in bank order."""
     cosines = bank @ class_embedding
     indices = highest(cosines, count)
     return LanguageConcepts(indices, cosines[indices])
@@ -212,8 +178,8 @@ def language_sets(
 ) -> Int[Tensor, "classes concepts"]:
     """D_y of many classes as sets: the rows that `language_concepts` takes, in no particular order, int32.
 
-    One product for many classes is faster, but its last bits are others: a class whose last concept is within `NEAR`
-    of the first that is left out is ranked by itself.
+    One product for many classes is faster, but its last bits are others: a class whose last concept is within `NEAR` of
+    the first that is left out is ranked by itself.
     """
     count = min(count, len(bank))
     chosen = torch.arange(count, dtype=torch.int32).repeat(len(classes), 1)

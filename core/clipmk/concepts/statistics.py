@@ -45,10 +45,7 @@ class RankEstimate(Estimate):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineFit:
-    """top-1 = slope · AUC + intercept through models, by least squares, and how closely they follow it.
-
-    Or of one of the rivals of AUC, which do not know the labels either.
-    """
+    """top-1 = slope · AUC (or a rival) + intercept through models, by least squares, and how closely they follow it."""
 
     name: str
     """What x is."""
@@ -102,11 +99,8 @@ def mean_interval(values: Floats, groups: NDArray[np.int64] | None = None) -> Es
 def half_width(values: Floats, groups: NDArray[np.int64] | None = None) -> float:
     """Half the 95 % normal interval of a mean: 1.96 · sqrt(G / (G - 1) · sum over groups of (sum of x - mean)²) / n.
 
-    Without groups every value is one, G = n, and this is 1.96 · s / sqrt(n), s with n - 1 degrees of freedom.
-
-    Args:
-        values: two or more, x.
-        groups: of each value, two or more: what was fitted together, so that its values are no independent evidence.
+    Without groups every value is one, G = n, and this is 1.96 · s / sqrt(n), s with n - 1 degrees of freedom. A group
+    is what was fitted together, so that its values are not independent evidence. Two values or groups are needed.
     """
     count = len(values)
     residuals: Floats = values - fsum(values.tolist()) / count
@@ -154,10 +148,7 @@ def fit_line(
 
 
 def pearson_estimate(x: Floats, y: Floats) -> Estimate:
-    """Pearson's r and its 95 % interval by Fisher's z; no interval for n < 4, nor for |r| = 1.
-
-    It holds for models drawn from a bivariate normal distribution.
-    """
+    """Pearson's r and its 95 % interval by Fisher's z (bivariate normal); no interval for n < 4, nor for |r| = 1."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return Estimate(None)
     from scipy.stats import pearsonr  # noqa: PLC0415 - slow to import

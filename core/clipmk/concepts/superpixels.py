@@ -68,21 +68,13 @@ def superpixel_parts(
     patches: Float[Tensor, "patches dim"] | None = None,
     limit: int = 12,
 ) -> Parts:
-    """Divide the salient part of an image along the image's own edges.
+    """Divide the salient part of an image, `WORK_SIDE` pixels wide, along its own edges: parts by falling area.
 
-    Args:
-        image: the picture, `WORK_SIDE` pixels wide; uint8 RGB.
-        saliency: on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
-            deviation matter. To leave a component out, make it negative (`foreground.restrict`).
-        patches: features of the same grid, row-major, float32 or float64: they separate what only colour makes similar.
-        limit: most parts; beyond it, the closest ones by area and colour are merged.
-
-    Returns:
-        At least one part, by falling area. If no region wins the vote, the salient pixels are divided as they are; if
-        nothing is salient, the whole image is one part, with a warning.
-
-    Raises:
-        ValueError: `limit` is below 1.
+    Saliency is on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
+    deviation matter. To leave a component out, make it negative (`foreground.restrict`). The patch features of the same
+    grid, row-major, separate what only colour makes similar. If no region wins the vote, the salient pixels are divided
+    as they are; if nothing is salient, the whole image is one part, with a warning. Beyond `limit` parts the closest
+    ones by area and colour are merged; ValueError if it is below 1.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
@@ -134,14 +126,10 @@ def colour_regions(lab: Float[ndarray, "height width 3"]) -> NDArray[np.int64]:
 
 
 def palette(colours: Float[ndarray, "pixels 3"], weights: Float[ndarray, " pixels"]) -> NDArray[np.float32]:
-    """The image's colours, most frequent first, float32 (colours, 3), at most 20.
+    """The image's colours, CIE Lab, most frequent first, float32 (colours, 3), at most 20.
 
-    The pixels are counted in cubes of the colour space; the mean colours of the 80 heaviest cubes are merged, closest
-    first, until the closest are `PALETTE_DISTANCE` apart. Deterministic.
-
-    Args:
-        colours: CIE Lab.
-        weights: of each pixel, not negative.
+    The pixels are counted in cubes of the colour space, by weight; the mean colours of the 80 heaviest cubes are
+    merged, closest first, until the closest are `PALETTE_DISTANCE` apart.
     """
     planes = np.ascontiguousarray(colours.T)
     cells = np.floor(planes / PALETTE_CELL).astype(np.int64)
@@ -247,10 +235,7 @@ def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) ->
 
 
 def _foreground_regions(regions: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The regions that win the vote, without tiny ones, at most `MOST_REGIONS`; the rest is 0.
-
-    If none wins, the salient pixels of each.
-    """
+    """The regions that win the vote, else the salient pixels of each; without tiny ones, at most `MOST_REGIONS`."""
     smallest = max(SMALLEST_AREA * regions.size, 2.0)
     regions = absorb_small(regions, smallest=smallest)
     field = cv2.resize(saliency.astype(np.float32), regions.shape[::-1])

@@ -79,10 +79,7 @@ def embed_questions(backbone: Backbone, vocabulary: Vocabulary, texts: tuple[str
 def hide_regions(backbone: Backbone, image: EncodedImage, progress: Progress = no_progress) -> EncodedImage:
     """Embed the picture's patches, and it once more for each region, painted over with the mean colour; for any texts.
 
-    Args:
-        backbone: encoded the image.
-        image: returned as it is where this is done already, or no map can be had.
-        progress: called with ("regions", done, total).
+    The image is returned as it is where this is done already, or no map can be had.
     """
     if image.error is not None or image.pool is None:
         return image
@@ -115,17 +112,10 @@ def answer(
     vision: Sequence[int],
     vision_limit: int,
 ) -> tuple[Asked, ...]:
-    """What the model says of each text, in order.
+    """What the model says of each text, in order; `encoded` comes from `hide_regions`.
 
-    Args:
-        questions: from `embed_questions` with the same model and vocabulary.
-        encoded: the image, after `hide_regions`.
-        bank: the vocabulary.
-        geometry: how the square input maps to the image's pixels.
-        classes: row of the class explained, then of others -> D_y as rows of the bank, nearest first.
-        names: of all classes.
-        vision: D_v as rows of the bank, most important first.
-        vision_limit: most concepts of D_v.
+    `classes` maps the row of the class explained, then of others, to D_y; D_y and `vision` (D_v) are rows of the bank,
+    best first. `vision_limit` is the most concepts of D_v.
     """
     cosines = questions.embeddings @ encoded.embedding
     presence = questions.standing(encoded.embedding, bank)
@@ -232,18 +222,9 @@ def text_maps(
     bank: Float[Tensor, "descriptors embed"],
     known: Bool[Tensor, " texts"],
 ) -> Float[Tensor, "texts side side"]:
-    """Where in the square input each text is seen; see `concepts.relevance`.
+    """Where in the square input each text is seen (`concepts.relevance`); masks of the parts, bool (parts, S, S).
 
-    Args:
-        image: after `hide_regions`.
-        part_embeddings: of the parts.
-        masks: of the parts, bool (parts, S, S).
-        texts: in the descriptor template, L2-normalised.
-        bank: the vocabulary's descriptors.
-        known: which texts are among them.
-
-    Raises:
-        ValueError: the image has no embeddings of patches, or its regions were not hidden.
+    ValueError if the image did not come from `hide_regions`, or has no map.
     """
     if image.patch_embeddings is None or image.hidden_embeddings is None or image.regions is None or image.grid is None:
         raise ValueError("a map needs embedded patches and hidden regions")

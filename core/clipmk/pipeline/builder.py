@@ -61,15 +61,8 @@ class SourceImage:
 class ExplanationBuilder:
     """A vocabulary as one model embeds it: ranks classes and concepts of encoded images and builds their records.
 
-    Everything happens on the CPU, beside the model. Threads may share a builder.
-
-    Args:
-        backbone: the model; it is never run here, only its facts and its logit scale are read.
-        vocabulary: classes and descriptors.
-        bank: the same, embedded, on the CPU.
-        settings: candidates, relevance, assignment, importance, language concepts, soft matches and predictions.
-        load_ms: how long loading the model took.
-        warnings: about model and vocabulary, for every record.
+    Everything happens on the CPU, beside the model, which is never run: only its facts and its logit scale are read.
+    Threads may share a builder.
     """
 
     backbone: Backbone
@@ -136,13 +129,8 @@ class ExplanationBuilder:
     ) -> tuple[records.Prediction, ...]:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few; float64.
 
-        Args:
-            image_embedding: L2-normalised, on the CPU.
-            also: classes to include at any rank: those below the highest few follow them.
-            ranked: so many are the highest few, where the settings have fewer.
-
-        Raises:
-            ModelError: the embedding is not finite.
+        Classes of `also` that are below the highest few follow them; these are `ranked`, where the settings have fewer.
+        ModelError if the embedding, L2-normalised and on the CPU, is not finite.
         """
         cosines = host64(self.bank.classes @ image_embedding)
         self.backbone.check_finite(cosines)
@@ -176,17 +164,9 @@ class ExplanationBuilder:
     ) -> Explanation:
         """Rank the concepts of an encoded image and build its record, with an `elapsed_ms.explain` of 0.
 
-        Args:
-            source: the image.
-            encoded: the same image under one part method.
-            target: number of the class to explain; None explains the predicted one.
-            also: other classes whose rank and probability are reported, too.
-            ranked: classes to rank, where they are more than the settings have; only those of the settings have an
-                alternative.
-            questions: texts to answer; needs an image encoded `patchwise`.
-
-        Raises:
-            ModelError: the model's output for the image is not finite.
+        `encoded` has one part method. `target` is the number of the class to explain; None explains the predicted one.
+        `also` and `ranked` are those of `predict`: only the classes of the settings have an alternative. `questions`
+        need an image encoded `patchwise`. ModelError if the model's output for the image is not finite.
         """
         if encoded.error is not None:
             raise encoded.error

@@ -1,12 +1,10 @@
 """Several models on one image, side by side: what they predict, and which concepts they have in common.
 
-Pure Python on records: importing this loads neither torch nor numpy. The command line and the app show the same
-`Comparison`.
+Pure Python on records: importing this loads neither torch nor numpy.
 
 AUC is never ranked across families. It follows the rank of the last mutual concept that is left, and families spread
 their importance over D_v differently: in the paper a ConvNeXt with 65 % top-1 has an AUC of 2.5, a ResNet with 65 % one
-of 3.8. Within a family a higher AUC means stronger shared knowledge; across families it means nothing. So the only mark
-(`ComparedModel.best_in_family`) compares members of one family.
+of 3.8. So the only mark (`ComparedModel.best_in_family`) compares members of one family.
 """
 
 from __future__ import annotations
@@ -28,16 +26,11 @@ from clipmk.vocabulary.classes import class_key
 def compare(
     results: Sequence[Explanation | Failure], *, target: str | None = None, true_class: str | None = None
 ) -> Comparison:
-    """Put the explanations of several models for one image side by side.
+    """Put the explanations of several models for one image side by side, a column each, in order.
 
-    Args:
-        results: one per model, in the order of the columns.
-        target: the class that all of them explain; None: each its own prediction.
-        true_class: of the image; None where it is not known, or not a class of the vocabulary.
-
-    Raises:
-        UsageError: there is nothing to compare, or the results differ in image, vocabulary or settings, or explain
-            another class than `target`; the message names both.
+    `target` is the class that all of them explain; None: each its own prediction. `true_class` is None where it is not
+    known, or not a class of the vocabulary. UsageError if there is nothing to compare, or the results differ in image,
+    vocabulary or settings, or explain another class than `target`; the message names both.
     """
     if not results:
         raise UsageError("there is nothing to compare; name at least one model")

@@ -131,15 +131,10 @@ def _openmp() -> ThreadpoolController:
 class BatchEncoder:
     """Encodes batches of images with one model: whole images, their parts, and the parts' embeddings.
 
-    Args:
-        backbone: the model.
-        variants: how parts are found and embedded, at least one, all with the same `features`. What variants share is
-            computed once.
-        batch_size: images, or prompted images, per forward. With 1, every image is encoded exactly as one alone; with
-            more, only rounding differs.
-        workers: threads for all work beside the model; by default the calling thread.
-        progress: called with the stages "image", "parts" and "prompts"; raise from it to cancel.
-        patchwise: keep what it takes to embed every single patch later, without another forward.
+    The variants (at least one) have the same `features`; what they share is computed once. `batch_size` counts images,
+    or prompted images, per forward: with 1, every image is encoded exactly as one alone; with more, only rounding
+    differs. `workers` do all work beside the model. `progress` is called with "image", "parts" and "prompts".
+    `patchwise` keeps what it takes to embed every single patch later, without another forward.
     """
 
     backbone: Backbone

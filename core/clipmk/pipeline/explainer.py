@@ -53,13 +53,8 @@ FEW_DESCRIPTORS = 500
 class Explainer:
     """One model and one vocabulary, ready for any number of images. The constructor embeds the texts.
 
-    Args:
-        backbone: from `clipmk.load`.
-        vocabulary: classes, templates and descriptors.
-        settings: see `clipmk.Settings`.
-        cache: keep the embedded texts on disk.
-        progress: called with (stage, done, total) while working; an exception raised in it cancels the work.
-        load_ms: how long loading the model took, for the record.
+    `cache` keeps them on disk. `progress` is called with (stage, done, total); an exception raised in it cancels the
+    work.
     """
 
     def __init__(
@@ -93,19 +88,14 @@ class Explainer:
     ) -> list[Explanation]:
         """Explain pictures, in order. With `fit="batch"` they are fitted together.
 
-        Args:
-            pictures: decoded images.
-            targets: for each, the class to explain; None explains the predicted one.
-            masks: for each, the user's own parts, bool (parts, height, width) in its pixels; None finds parts.
-            asks: texts of one's own, answered in `Explanation.asked`. Any number takes one forward of the texts and,
-                for the maps, one of the picture with each of its regions hidden.
+        For each, `targets` has the class to explain (None: the predicted one), and `masks` the user's own parts, bool
+        (parts, height, width) in its pixels (None: find parts). `asks` are texts of one's own, answered in
+        `Explanation.asked`: any number takes one forward of the texts and, for the maps, one of the picture with each
+        of its regions hidden.
 
-        Raises:
-            UsageError: a target is not in the vocabulary.
-            VocabularyError: a text is blank, too long or holds control characters.
-            ImageError: masks do not fit their picture, or a mask is empty or outside what the model sees.
-            ModelError: the model's output for a picture is not finite.
-            OutOfMemoryError: the device or the machine is out of memory; a `DeviceError`.
+        UsageError if a target is not in the vocabulary, VocabularyError if a text is blank, too long or holds control
+        characters, ImageError if masks do not fit their picture, or one is empty or outside what the model sees,
+        ModelError if the output for a picture is not finite, OutOfMemoryError (a `DeviceError`) if memory runs out.
         """
         wanted = [None if t is None else resolve_class(self.vocabulary, t) for t in targets or [None] * len(pictures)]
         own = list(masks or [None] * len(pictures))
@@ -138,25 +128,13 @@ class Explainer:
 
         The results equal those of `explain`, bit for bit with a batch size of 1, up to rounding otherwise. Memory does
         not grow with the number of sources. While the stream is open, numpy's BLAS uses one thread in this process.
+        Each source yields its explanation (`elapsed_ms.explain` is the time since the previous result), or the error
+        for which its image could not be decoded or embedded.
 
-        Args:
-            sources: any iterable; read a few ahead of the results.
-            target: the class to explain; None explains the predicted one of each.
-            read: decodes a source, in several threads at a time.
-            batch_size: images, or prompted images, per forward. None: 1 on a CPU, where batches gain nothing, else
-                `grounding.ACCELERATOR_BATCH`.
-            threads: that decode, and as many that find parts and build records. None: one per core, up to 8.
-            keep_pictures: keep the decoded picture in each record; otherwise `Explanation.picture` is None.
-            asks: as for `explain`.
-
-        Yields:
-            For each source its explanation (`elapsed_ms.explain` is the time since the previous result), or the error
-            for which its image could not be decoded or embedded.
-
-        Raises:
-            UsageError: the target is not in the vocabulary, or a number is below 1.
-            OutOfMemoryError: the device or the machine is out of memory; a `DeviceError`, in place of the result that
-                needed it.
+        `read` decodes a source, in several threads at a time. `batch_size` is 1 on a CPU unless given, where batches
+        gain nothing, else `grounding.ACCELERATOR_BATCH`. `threads` decode, and as many find parts and build records;
+        None: one per core, up to 8. Without `keep_pictures`, `Explanation.picture` is None. UsageError if a number is
+        below 1, and other errors as `explain`; OutOfMemoryError takes the place of the result that needed it.
         """
         for name, number in (("batch_size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
@@ -224,12 +202,8 @@ class Explainer:
     ) -> tuple[Prediction, ...]:
         """Rank the classes with all parts blurred that carry some concepts, at the model's input size (one forward).
 
-        Returns:
-            The highest few, then those of the explanation's classes that are no longer among them, with their new
-            ranks.
-
-        Raises:
-            UsageError: a text is not among the explanation's vision concepts.
+        The highest few, then those of the explanation's classes that are no longer among them, with their new ranks.
+        UsageError if a text is not among the vision concepts.
         """
         explanation.without(left_out)  # raises
         blurred = explanation.parts_of(left_out)

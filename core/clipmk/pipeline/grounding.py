@@ -82,21 +82,11 @@ def embed_parts(
     workers: Executor = IN_PLACE,
     progress: Progress = no_progress,
 ) -> Iterator[Float[Tensor, "parts embed"]]:
-    """Embed the parts of each image (docs/method.md, 2.5 and section 5).
+    """Embed the parts of each image (docs/method.md, 2.5 and section 5): float32 on the backbone's device, in order.
 
-    Args:
-        backbone: made `forwards`.
-        grounding: "prompts" or "attend".
-        squares: uint8 RGB (S, S, 3), the square inputs.
-        forwards: of the same images in order, any number in each; read by "attend" alone.
-        masks: for each image its parts, bool (parts, side, side), of any side.
-        batch_size: prompts per forward, across image borders. 1: each image's prompts by themselves, as many per
-            forward as suit the device.
-        workers: threads that draw prompts.
-        progress: called after each forward of prompts.
-
-    Yields:
-        Of each image in order, float32 on the backbone's device.
+    `squares` are uint8 RGB (S, S, 3), `masks` bool (parts, side, side) of any side. The `forwards` of the same images,
+    any number in each, are read by "attend" alone. `batch_size` counts prompts per forward, across image borders; 1:
+    each image's prompts by themselves, as many per forward as suit the device. `workers` draw prompts.
     """
     if grounding == "attend":
         left = iter(masks)
@@ -122,18 +112,8 @@ def prompt_embeddings(
 ) -> Iterator[Float[Tensor, "parts embed"]]:
     """Part embedding = mean of the L2-normalised embeddings of its three prompted images, not renormalised.
 
-    Batches cross image borders; the next prompts are drawn while a batch is encoded.
-
-    Args:
-        backbone: encodes the 3L prompted images of each image.
-        squares: uint8 RGB (S, S, 3), the square inputs; all S alike.
-        masks: for each image its parts, bool (parts, S, S).
-        batch_size: prompts per forward; None: `ACCELERATOR_BATCH`, fewer on a CPU.
-        workers: threads that draw.
-        progress: called after each forward with ("prompts", done, total).
-
-    Yields:
-        Of each image in order, float32 on the backbone's device; a row is shorter than 1 where its prompts disagree.
+    So a row is shorter than 1 where its prompts disagree. Batches cross image borders; the next prompts are drawn while
+    a batch is encoded. All squares have one S. `batch_size` None: `images_per_forward`.
     """
     total = 3 * sum(map(len, masks))
     size = batch_size or images_per_forward(backbone, side=squares[0].shape[0])
@@ -200,13 +180,7 @@ def _batched(
 def pooled_embeddings(
     backbone: Backbone, encoded: Encoded, masks: Sequence[NDArray[np.bool_]]
 ) -> list[Float[Tensor, "parts embed"]]:
-    """Masked pooling over each part of all images of a forward: a patch counts by the share that the part covers.
-
-    Args:
-        backbone: made `encoded`.
-        encoded: of one or several images.
-        masks: for each image its parts, bool (parts, side, side); number and side may differ.
-    """
+    """Masked pooling over each part of all images of a forward: a patch counts by the share that the part covers."""
     weights = torch.zeros(len(masks), max(map(len, masks)), encoded.patches.shape[1])
     for row, own in zip(weights, masks, strict=True):
         row[: len(own)] = coverage(own, grid=encoded.grid)

@@ -56,13 +56,8 @@ def rank_vision_concepts(
 ) -> VisionConcepts:
     """Give an image's parts their descriptors and order the vision concepts (docs/method.md, 2.6 and 2.7).
 
-    Memory and, but for one product with the bank, time depend on the candidates, not on the size of the bank.
-
-    Args:
-        bank: the embedded vocabulary, on the CPU.
-        settings: grounding, candidates, relevance, assignment and importance are read.
-        embedding: of the whole un-prompted image, L2-normalised, on the CPU.
-        part_embeddings: from `pipeline.grounding.embed_parts`, on the CPU.
+    Everything is on the CPU; `embedding`, of the whole un-prompted image, is L2-normalised. Memory and, but for one
+    product with the bank, time depend on the candidates, not on the size of the bank.
     """
     near = nearest(part_embeddings, bank.descriptors, count=settings.candidate_count)
     rows, scores, notes = near.indices, near.scores, tuple[str, ...]()

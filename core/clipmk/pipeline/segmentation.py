@@ -1,7 +1,4 @@
-"""From patch features to part masks on the square, by the method that the settings name or by another finder.
-
-The methods are the rows of `concepts.part_methods`.
-"""
+"""From patch features to part masks on the square, by a row of `concepts.part_methods` or by another finder."""
 
 from __future__ import annotations
 
@@ -104,12 +101,8 @@ def segment(
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
-    Args:
-        squares: uint8 RGB (S, S, 3), the square inputs.
-        encoded: of each square (batch 1).
-        settings: `foreground`, `second_component`, `parts` and what its method reads.
-        copies: what is divided along its own edges, uint8 RGB (W, W, 3); None: the squares.
-        saliency: from `find_saliency` for these images, if known already.
+    `squares` are uint8 RGB (S, S, 3), each `encoded` has batch 1. `copies`, uint8 RGB (W, W, 3), are what is divided
+    along its own edges; None: the squares. `saliency` is that of `find_saliency`, if known already.
     """
     saliency = find_saliency(encoded, settings) if saliency is None else saliency
     values = saliency.cpu().numpy().reshape(len(squares), *encoded[0].grid)

@@ -51,15 +51,7 @@ _Batch = list[tuple[int, _Decoded]]
 class Stream(Generic[Source]):
     """How a stream of images is explained; see `Explainer.stream`, which creates it.
 
-    Args:
-        builder: builds the records while the model runs.
-        read: decodes a source; a `ClipmkError` from it takes the image's place.
-        target: number of the class to explain; None explains the predicted one.
-        batch_size: images, or prompted images, per forward.
-        together: consecutive sources that are fitted together.
-        threads: that decode; as many again find parts, draw and build records.
-        keep_pictures: keep the decoded picture in each record.
-        questions: texts to answer about each image.
+    A `ClipmkError` from `read` takes the image's place. `together` consecutive sources are fitted together.
     """
 
     builder: ExplanationBuilder
