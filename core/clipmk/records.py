@@ -1,7 +1,7 @@
 """The frozen records that the rooms pass to one another: plain data, no torch, no numpy.
 
-`ExplanationRecord` is what the command line, the app, the studies and notebooks read; none of them recomputes
-anything. `output.document` writes it as JSON.
+`ExplanationRecord` is what the command line, the app, the studies and notebooks read; none of them recomputes anything.
+`output.document` writes it as JSON.
 """
 
 from __future__ import annotations
@@ -385,10 +385,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationRecord:
-    """Why this model says this class of this image: one record, read by every face of `clipmk`.
-
-    `explanation.Explanation` adds what can be asked of it.
-    """
+    """Why this model says this class of this image; `explanation.Explanation` adds what can be asked of it."""
 
     image: ImageInfo
     model: ModelInfo

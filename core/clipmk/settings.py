@@ -93,7 +93,6 @@ class Settings:
     prediction_count: int = 5
     """How many of the highest-ranked classes are reported, each with its D_y."""
     seed: int = 0
-    """Random seed."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -158,11 +157,7 @@ PRESETS: dict[str, Settings] = {
 
 
 def preset(name: str, **changes: Any) -> Settings:
-    """Look a preset up by name and apply `changes` to it.
-
-    Raises:
-        UsageError: the preset, a setting or a value does not exist; the message names what does.
-    """
+    """Look a preset up by name and apply `changes` to it; UsageError names what exists instead."""
     if not isinstance(name, str) or name not in PRESETS:
         raise UsageError(f"preset {name!r:.80} does not exist; {suggest(str(name), PRESETS)}")
     for key in changes:
@@ -173,15 +168,10 @@ def preset(name: str, **changes: Any) -> Settings:
 
 
 def settings_of_call(name: str | None, *, seed: int | None, settings: Settings | Mapping[str, Any] | None) -> Settings:
-    """The settings of a call of the library.
+    """The settings of a call of the library: the preset named (else in `settings`, else "default") with changes.
 
-    Args:
-        name: of the preset; None: the one in `settings`, else "default".
-        seed: random seed; None: the one in `settings`, else 0.
-        settings: changes to the preset, by name; or all settings, whose seed yields to `seed`.
-
-    Raises:
-        UsageError: as `preset`, or preset or seed are given twice and differ.
+    `settings` are changes to the preset, by name; or all settings, whose seed yields to `seed`. UsageError as `preset`,
+    or if preset or seed are given twice and differ.
     """
     if seed is not None:
         _check("seed", seed)

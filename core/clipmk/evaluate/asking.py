@@ -103,10 +103,7 @@ def baseline_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> d
 def map_scores(maps: Maps, scene: Scene, *, threshold: float) -> dict[str, float]:
     """Means over the true parts: is the highest point on the part, pixel AP, and IoU of what lies above a threshold.
 
-    Args:
-        maps: of the parts' descriptors.
-        scene: the truth.
-        threshold: share of the way from a map's lowest to its highest value.
+    The threshold is a share of the way from a map's lowest to its highest value.
     """
     pairs = list(zip(maps, scene.part_masks, strict=True))
     return {

@@ -54,18 +54,10 @@ BASELINE_CLUSTERS = 12
 def channel_regions(
     patches: Float[Tensor, "patches channels"], *, grid: tuple[int, int], count: int
 ) -> NDArray[np.bool_]:
-    """Regions of the `count` channels of highest norm |f_c| = sqrt(sum_n f_nc^2), highest first.
+    """Regions of the `count` channels of highest norm |f_c| = sqrt(sum_n f_nc^2), highest first, bool (some, *grid).
 
     Region of channel c: (f_nc - min_n f_nc) / (max_n f_nc - min_n f_nc) >= 0.9. Channels that are the same everywhere
     show nothing and are passed over; equal norms in order of the channel. Regions may overlap.
-
-    Args:
-        patches: features of one image, row-major over the grid.
-        grid: (rows, columns).
-        count: most channels taken.
-
-    Returns:
-        bool (channels taken, rows, columns), each with at least one patch.
     """
     values = host64(patches).numpy()
     low, high = values.min(axis=0), values.max(axis=0)
@@ -114,14 +106,7 @@ class Splice:
     """Mean average precision on the images it was fitted on, the highest of all penalties."""
 
     def weights(self, embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The weights that `decompose` gives z = normalise(image - mean image) at this penalty.
-
-        Args:
-            embeddings: of images, L2-normalised (images, embed).
-
-        Returns:
-            (images, descriptors), not negative, mostly 0.
-        """
+        """The weights that `decompose` gives z = normalise(image - mean image): (images, descriptors), mostly 0."""
         found: NDArray[np.float64] = decompose(
             centred(embeddings, self.image_mean), self.atoms, penalties=[self.penalty]
         )[0]
@@ -129,10 +114,7 @@ class Splice:
 
 
 def centred(embeddings: NDArray[np.floating], mean: NDArray[np.floating]) -> NDArray[np.float64]:
-    """normalise(x - mean) of every row, float64: it closes the gap between the cones of images and texts.
-
-    A row that is the mean itself stays 0.
-    """
+    """normalise(x - mean) of every row, float64, 0 for the mean itself: it closes the gap between images and texts."""
     moved = np.asarray(embeddings, dtype=np.float64) - mean
     lengths = np.linalg.norm(moved, axis=-1, keepdims=True)
     return np.asarray(np.where(lengths > 0, moved / np.maximum(lengths, np.finfo(np.float64).tiny), 0.0))
@@ -141,18 +123,10 @@ def centred(embeddings: NDArray[np.floating], mean: NDArray[np.floating]) -> NDA
 def decompose(
     targets: NDArray[np.float64], atoms: NDArray[np.float64], *, penalties: Sequence[float]
 ) -> NDArray[np.float64]:
-    """For every target and penalty: w = argmin over w >= 0 of 1/2 |z - A^T w|^2 + lambda · sum w.
+    """(penalties, images, descriptors): w = argmin over w >= 0 of 1/2 |z - A^T w|^2 + lambda · sum w.
 
     scikit-learn's coordinate descent, whose objective is this one divided by the dimension (alpha = lambda / embed),
-    along the penalties from strong to weak.
-
-    Args:
-        targets: z, unit rows (images, embed).
-        atoms: A, unit rows (descriptors, embed).
-        penalties: lambda, falling.
-
-    Returns:
-        (penalties, images, descriptors).
+    along the penalties, which must fall. Targets z and atoms A have unit rows.
     """
     dictionary = np.asfortranarray(atoms.T)
     model = Lasso(
@@ -181,14 +155,8 @@ def fit_splice(
 ) -> Splice:
     """Centre the dictionary and choose lambda: of `PENALTIES` the one with the highest mean average precision.
 
-    So the baseline is given the truth of these images to be as good as it can be; use images that nothing is reported
-    on. The strongest penalty on a tie.
-
-    Args:
-        embeddings: of held-out images, L2-normalised (images, embed).
-        descriptors: the embedded vocabulary, L2-normalised (descriptors, embed).
-        true: for each image the rows of its true descriptors, at least one.
-        most: length of the rankings that are scored.
+    `true` has for each image the rows of its true descriptors. So the baseline is given the truth of these images to be
+    as good as it can be; use images that nothing is reported on. The strongest penalty on a tie.
     """
     image_mean = np.asarray(embeddings, dtype=np.float64).mean(axis=0)
     atoms = centred(descriptors, np.asarray(descriptors, dtype=np.float64).mean(axis=0))
@@ -204,11 +172,7 @@ def fit_splice(
 def pixel_clusters(
     image: NDArray[np.uint8], foreground: NDArray[np.bool_], *, count: int = BASELINE_CLUSTERS, seed: int
 ) -> NDArray[np.bool_]:
-    """Baseline parts: k-means on CIE Lab colour / 50 and position / (S/2) * 0.6 of the foreground's pixels.
-
-    Returns:
-        bool (k, S, S), k = min(count, pixels).
-    """
+    """Baseline parts, bool (k, S, S): k-means on Lab colour / 50 and position / (S/2) * 0.6 of foreground pixels."""
     side = image.shape[0]
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
     place = np.indices((side, side)).transpose(1, 2, 0) * (0.6 * 2 / side)

@@ -52,11 +52,7 @@ def path(*, seed: int) -> tuple[Variant, ...]:
 
 
 class PathTruth(SceneMeasure):
-    """Gathers the truth about the concepts of every variant of the path.
-
-    Args:
-        seed: of k-means and the bootstrap.
-    """
+    """Gathers the truth about the concepts of every variant of the path."""
 
     def __init__(self, *, seed: int) -> None:
         super().__init__("path", path(seed=seed), seed=seed)
@@ -73,13 +69,9 @@ class PathTruth(SceneMeasure):
 class Sanity(SceneMeasure):
     """Measures a variant with the model as it is, with permuted descriptors, and with ever more weights shuffled.
 
-    What explains a model must get lost with what it has learnt (Adebayo et al., NeurIPS 2018).
-
-    Args:
-        runner: the model; its weights are shuffled in `finish`, then restored.
-        variants: measured is the first that finds its own parts and has the settings of a preset, if any has.
-        seed: of what is shuffled, and of the bootstrap.
-        progress: called in `finish`.
+    What explains a model must get lost with what it has learnt (Adebayo et al., NeurIPS 2018). Measured is the first
+    variant that finds its own parts and has the settings of a preset, if any has. Weights are shuffled in `finish`,
+    then restored.
     """
 
     fewest_parts = 2
@@ -126,11 +118,8 @@ def sanity_scores(
 ) -> dict[str, float]:
     """Concepts, presence, parts, maps, and rankings of the true parts against what they do for the trained model.
 
-    Args:
-        result: of any model.
-        scene: what it explains.
-        classes: predicted by the trained model, and its runner-up.
-        drops: of the cosine of the first when a part is removed, (parts,).
+    `classes` are the trained model's prediction and runner-up, `drops` those of the first one's cosine without each
+    part.
     """
     prediction = ScenePrediction.of(result)
     scores = concept_scores(scene, prediction, true_parts=False) | asking.presence_scores(scene, result)[0]

@@ -62,13 +62,7 @@ class _Sequence:
 
 
 class Faithfulness(Measure):
-    """Gathers the measure over the images of one dataset.
-
-    Args:
-        runner: the model.
-        variants: those that find their own parts are measured.
-        seed: of everything that is drawn.
-    """
+    """Gathers the measure over the images of one dataset, for variants that find their own parts."""
 
     def __init__(self, runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> None:
         super().__init__("faithfulness", with_found_parts(variants), seed=seed)

@@ -38,26 +38,14 @@ def run(
     cache: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Report]:
-    """Measure variants of explaining on the same images.
+    """Measure variants of explaining on the same images: a report for each of the `report.measure_texts` named.
 
-    Args:
-        backbone: the model.
-        vocabulary: classes and descriptors; for `OF_SCENES` that of the rendered world.
-        data: datasets, each measured on its own.
-        variants: of `variants.variants`; those that are given their parts are measured by the truth only.
-        measures: names of `report.measure_texts`.
-        seed: of the bootstrap and of what is drawn.
-        cache: keep the embedded texts on disk.
-        progress: called with (stage, done, total); an exception raised in it cancels the work.
+    Each dataset is measured on its own. `OF_SCENES` need the vocabulary of the rendered world; variants that are given
+    their parts are measured by the truth only. An exception raised in `progress` cancels the work.
 
-    Returns:
-        A report for each measure.
-
-    Raises:
-        UsageError: a measure does not exist, or it cannot be taken on the images.
-        InputError: none of the images of a dataset can be used, and some cannot be decoded.
-        ModelError: the model's output is not finite: for each image, for one with regions hidden, or for any with
-            one of `OF_SCENES` among the measures (rendered scenes have no odd pixels).
+    UsageError if a measure does not exist or cannot be taken on the images; InputError if none of the images of a
+    dataset can be used, and some cannot be decoded; ModelError if the model's output is not finite for each image, for
+    one with regions hidden, or for any with one of `OF_SCENES` among the measures (rendered scenes have no odd pixels).
     """
     _check(data, measures)
     runner = VariantRunner(backbone, vocabulary, cache=cache, patchwise=not OF_SCENES.isdisjoint(measures))

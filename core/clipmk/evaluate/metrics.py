@@ -42,11 +42,7 @@ class Interval:
 
 
 def average_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) -> float:
-    """AP = (1/|true|) · sum over ranks k with ranked_k true of precision@k; what is not listed scores 0.
-
-    Raises:
-        ValueError: nothing is true.
-    """
+    """AP = (1/|true|) · sum over ranks k with ranked_k true of precision@k; what is not listed scores 0."""
     if not true:
         raise ValueError("average precision needs at least one true item")
     hits, total = 0, 0.0
@@ -65,11 +61,7 @@ def average_precision_of_pixels(values: NDArray[np.floating], mask: NDArray[np.b
 
 
 def r_precision(ranked: Sequence[Hashable], true: Collection[Hashable]) -> float:
-    """|top R ∩ true| / R with R = |true|.
-
-    Raises:
-        ValueError: nothing is true.
-    """
+    """|top R ∩ true| / R with R = |true|."""
     if not true:
         raise ValueError("R-precision needs at least one true item")
     return len(set(ranked[: len(true)]) & set(true)) / len(true)
@@ -93,10 +85,9 @@ def pairwise_iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[n
 def grid_ceiling(mask: NDArray[np.bool_], *, grid: tuple[int, int]) -> float:
     """The best IoU that any union of grid cells can have with a mask (H, W).
 
-    Where the grid does not divide H and W, a pixel belongs to the cell that holds its upper left corner.
-
-    With a_i object pixels among the c_i of cell i, IoU = sum a_i / (|O| + sum (c_i - a_i)) over the chosen cells;
-    cells with a larger share of object pixels always go first, so the best prefix of the sorted cells is the optimum.
+    Where the grid does not divide H and W, a pixel belongs to the cell that holds its upper left corner. With a_i
+    object pixels among the c_i of cell i, IoU = sum a_i / (|O| + sum (c_i - a_i)) over the chosen cells; cells with a
+    larger share of object pixels always go first, so the best prefix of the sorted cells is the optimum.
     """
     rows, columns = grid
     owner = np.add.outer(
@@ -127,34 +118,18 @@ def localised(found: Box | None, true: Box | None) -> bool:
 
 
 def concept_order(part_cosines: NDArray[np.floating], descriptor_cosines: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Order of the parts by w_l = cos(image, part_l) · cos(image, descriptor_l), highest first, ties in order.
-
-    Args:
-        part_cosines: (parts,) cosine of the whole image's embedding with each part's.
-        descriptor_cosines: (parts,) cosine of the whole image's embedding with that of each part's first descriptor.
-
-    Returns:
-        int (parts,): positions of the parts.
-    """
+    """Order of the parts by w_l = cos(image, part_l) · cos(image, first descriptor of part_l), highest first."""
     return np.argsort(-(part_cosines * descriptor_cosines), kind="stable")
 
 
 def hidden_regions(
     masks: NDArray[np.bool_], order: Sequence[int] | NDArray[np.intp], *, reveal: bool
 ) -> NDArray[np.bool_]:
-    """What is blurred at each of the L + 1 steps of deletion, or of insertion (`reveal`).
+    """What is blurred at each of the L + 1 steps of deletion, or of insertion (`reveal`), bool (L + 1, H, W).
 
     With U_t the union of the first t regions of the order, t = 0..L: deletion hides U_t, from the untouched picture on;
     insertion hides the complement of U_t, from the wholly blurred picture on. What lies outside every region stays
     visible in deletion and hidden in insertion.
-
-    Args:
-        masks: regions, bool (L, H, W).
-        order: positions of the regions.
-        reveal: insertion.
-
-    Returns:
-        bool (L + 1, H, W).
     """
     start = np.zeros((1, *masks.shape[1:]), dtype=bool)
     unions = np.concatenate([start, np.logical_or.accumulate(masks[np.asarray(order, dtype=np.intp)], axis=0)])
@@ -168,12 +143,6 @@ def descriptor_entropy(part_descriptors: Sequence[Sequence[Hashable]]) -> float:
     where all parts carry the same k it is ln k. The paper states neither logarithm nor k. Its 2.33 and 2.34 exceed the
     most that one descriptor per part could give (ln 5 = 1.609 nats, log2 5 = 2.322 bits), so they are read as nats over
     the k = 3 descriptors of each of the L = 5 parts, of at most ln 15 = 2.708.
-
-    Args:
-        part_descriptors: for each part its descriptors.
-
-    Raises:
-        ValueError: no descriptor is given.
     """
     counts = Counter(descriptor for part in part_descriptors for descriptor in part)
     total = counts.total()
@@ -206,17 +175,9 @@ def within_effects(
 
     Features and outcomes less their group's means have the same b without any a (within-transformation). The interval
     is that of the percentile bootstrap over whole groups: b = (sum of X_g' X_g)^+ (sum of X_g' y_g) of those drawn; the
-    count is that of the groups.
-
-    Args:
-        features: for each group, (items, features).
-        outcomes: for each group, (items, outcomes).
-        contrasts: C, (contrasts, features).
-        seed: of the bootstrap.
-
-    Returns:
-        For each contrast the intervals of all outcomes; none where so few groups determine it (no group, where a
-        feature is constant within each) that more than `_UNDETERMINED` of the resamples do not.
+    count is that of the groups. Features, outcomes and contrasts C have a row per item, item and contrast. A contrast
+    has an interval for each outcome; none where so few groups determine it (no group, where a feature is constant
+    within each) that more than `_UNDETERMINED` of the resamples do not.
     """
     within = [(x - x.mean(axis=0), y - y.mean(axis=0)) for x, y in zip(features, outcomes, strict=True)]
     squares, products = np.stack([x.T @ x for x, _ in within]), np.stack([x.T @ y for x, y in within])
@@ -236,10 +197,7 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
     """Mean and its 95 % interval over images; NaN entries (metric undefined there) are left out.
 
     The interval is that of the percentile bootstrap; from `MOST_RESAMPLED` values on it is mean ± 1.96 s / √n, s² the
-    unbiased variance, so that memory does not grow with the number of images.
-
-    Raises:
-        ValueError: no value is defined.
+    unbiased variance, so that memory does not grow with the number of images. ValueError if no value is defined.
     """
     array = np.asarray(values, dtype=np.float64)
     array = array[~np.isnan(array)]
@@ -258,14 +216,9 @@ def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
 def clustered_interval(values: NDArray[np.float64], clusters: NDArray[np.int64], *, seed: int = 0) -> Interval:
     """Mean and its 95 % interval by the percentile bootstrap over clusters, and over the draws of a control.
 
-    A resample takes as many whole clusters c as there are, and as many draws k: sum of x_kc / (draws · their images),
-    with x_kc the sum over the images of c. What the images of a cluster share, and what a draw does to all of them,
-    widens the interval.
-
-    Args:
-        values: (draws, images); a single draw for what is not drawn.
-        clusters: of each image.
-        seed: of the resamples.
+    From (draws, images), a single draw for what is not drawn. A resample takes as many whole clusters c as there are,
+    and as many draws k: sum of x_kc / (draws · their images), with x_kc the sum over the images of c. What the images
+    of a cluster share, and what a draw does to all of them, widens the interval.
     """
     sizes = np.bincount(owners := np.unique(clusters, return_inverse=True)[1])
     sums = np.stack([np.bincount(owners, row) for row in values])

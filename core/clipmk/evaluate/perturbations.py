@@ -1,7 +1,4 @@
-"""What is changed to see what depends on it: damaged tokens, shifted pictures, moved regions, and blurred ones.
-
-Occluded images are encoded in batches that cross images; equal ones of an image once.
-"""
+"""What is changed to see what depends on it: damaged tokens, shifted pictures, moved regions, and blurred ones."""
 
 from __future__ import annotations
 
@@ -44,12 +41,7 @@ IMAGES_HELD = 384
 
 
 def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:
-    """Replace a few patch tokens by long ones of one common random direction, as large ViTs show them.
-
-    Args:
-        encoded: of one image (batch 1); it is left as it was.
-        seed: of the tokens and the direction.
-    """
+    """Replace a few patch tokens by long ones of one common random direction, as large ViTs show them; a copy."""
     rng = np.random.default_rng(seed)
     patches = encoded.patches.clone()
     length = patches.norm(dim=-1).median() * OUTLIER_GAIN
@@ -76,20 +68,12 @@ def painted_over(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[n
 
 
 def moved_inside(region: NDArray[np.bool_], inside: NDArray[np.bool_], *, seed: int) -> NDArray[np.bool_] | None:
-    """The region's shape at a random other place inside the object: the control of an effect.
+    """The region's shape at a random other place inside the object, both bool (S, S): the control of an effect.
 
     The shape is moved, and turned by quarter turns or mirrored, so its area stays exactly the same. A place is good
     where at least `INSIDE_LEAST` of it lies inside the object and at most `OVERLAP_MOST` of it on the region itself.
     The eight orientations come in random order, `TRIES` places of each are drawn uniformly from those that lie within
-    the picture; the first good one is taken.
-
-    Args:
-        region: bool (S, S).
-        inside: the object, bool (S, S).
-        seed: of the orientations and places.
-
-    Returns:
-        bool (S, S), or None where no good place was found, as for a region that fills most of the object.
+    the picture; the first good one is taken. None where none was found, as for a region that fills most of the object.
     """
     side, size = len(region), int(region.sum())
     if not size or np.count_nonzero(inside & ~region) < (INSIDE_LEAST - OVERLAP_MOST) * size:
@@ -116,15 +100,7 @@ def moved_regions(
 
     Largest first; each is moved, within the picture, to a place drawn uniformly from those that cover at least 0.9 of
     what the best place covers of the object's free pixels. So they hide nearly as much of the object as the method's
-    own regions do.
-
-    Args:
-        masks: bool (parts, H, W).
-        inside: the object, bool (H, W).
-        rng: draws the places.
-
-    Returns:
-        bool (parts, H, W), in the order of `masks`; empty masks stay empty.
+    own regions do. They come in the order of `masks`, bool (parts, H, W); empty masks stay empty.
     """
     moved = np.zeros_like(masks)
     free = inside.copy()
@@ -177,11 +153,7 @@ Then = Callable[[NDArray[np.float64]], None]
 
 
 class OcclusionQueue:
-    """Square inputs that wait until there are enough of them for the encoder.
-
-    Args:
-        runner: the model and its classes.
-    """
+    """Square inputs that wait until there are enough of them for the encoder."""
 
     def __init__(self, runner: VariantRunner) -> None:
         self._runner = runner

@@ -49,11 +49,7 @@ def prompt_that_fits(encoder: Backbone, vocabulary: Vocabulary) -> str:
 
 
 def nearest_classes(classes: Float[Tensor, "classes embed"]) -> list[list[int]]:
-    """For each class the two others of the highest cosine in the language embedding space, nearest first.
-
-    Args:
-        classes: L2-normalised class embeddings; with fewer than three, fewer others are given.
-    """
+    """For each class the two others of the highest cosine in the language embedding space, nearest first."""
     cosines = host64(classes) @ host64(classes).T
     cosines.fill_diagonal_(-torch.inf)
     return [row.tolist() for row in highest(cosines, min(2, len(classes) - 1))]
@@ -62,12 +58,7 @@ def nearest_classes(classes: Float[Tensor, "classes embed"]) -> list[list[int]]:
 def neighbour_descriptors(
     found: Mapping[int, Sequence[Sequence[int]]], neighbours: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """For each class every descriptor found on any image of its neighbours, each once, rising.
-
-    Args:
-        found: class -> for each of its images the descriptors found.
-        neighbours: of each class.
-    """
+    """For each class every descriptor found on any image (class -> images -> rows) of its neighbours, rising."""
     return [
         sorted({descriptor for near in nearby for image in found.get(near, ()) for descriptor in image})
         for nearby in neighbours
@@ -80,12 +71,6 @@ def matched_random_descriptors(
     """As many random descriptors as are chosen, of the same lengths in words, none twice and none of `without`.
 
     Drawn from the whole vocabulary but `without`, so the chosen ones may be drawn too.
-
-    Args:
-        chosen: descriptors to imitate; none of them is in `without`.
-        lengths: words of every descriptor of the vocabulary.
-        without: the class's own descriptors.
-        rng: draws.
     """
     wanted, excluded = Counter(lengths[descriptor] for descriptor in chosen), set(without)
     drawn: list[int] = []
@@ -110,19 +95,11 @@ def class_embeddings(
     fallback: Sequence[Sequence[str]],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Float[Tensor, "classes embed"]]:
-    """One classifier per variant: w_y = normalise(mean over the prompts t of class y of normalise(text(t))).
+    """One classifier per variant: w_y = normalise(mean over the prompts t of class y of normalise(text(t))), float64.
 
     Class by class, each different text of a class once; what stays in memory is one row per class and variant.
-
-    Args:
-        encoder: of the texts.
-        prompts: (class, descriptor) -> text.
-        variants: name -> descriptors of each class.
-        fallback: for each class the texts that stand in for an empty set of descriptors.
-        progress: called with (classes done, classes).
-
-    Returns:
-        float64 on the CPU.
+    `prompts` makes a text of class and descriptor; `fallback` has for each class the texts that stand in for an empty
+    set.
     """
     rows: dict[str, list[Tensor]] = {name: [] for name in variants}
     for index, instead in enumerate(fallback):

@@ -55,13 +55,7 @@ Floats = NDArray[np.float64]
 
 
 class ReasonTruth(SceneMeasure):
-    """Gathers the measure over the scenes of one split.
-
-    Args:
-        runner: the model; it must embed single patches for the map of the class.
-        variants: those that find their own parts are measured.
-        seed: of the bootstrap and of what is drawn.
-    """
+    """Gathers the measure over the scenes of one split; the map of the class needs a `patchwise` runner."""
 
     fewest_parts = 2  # which can be ranked
 

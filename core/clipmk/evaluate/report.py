@@ -70,11 +70,8 @@ class Row:
     name: str
     values: dict[str, Interval]
     margins: dict[str, Interval] = field(default_factory=dict)
-    """Average precision less that of each baseline, by the baseline's name.
-
-    Whole pairs are resampled: an image that is hard for one is hard for both, so the interval is much narrower than the
-    difference of two.
-    """
+    """Average precision less that of each baseline, by its name. Whole pairs are resampled: an image that is hard for
+    one is hard for both, so the interval is much narrower than the difference of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +135,7 @@ class Report:
 
 
 class Tally:
-    """Values of every row on image after image.
-
-    Args:
-        seed: of the bootstrap.
-    """
+    """Values of every row on image after image; the seed is that of the bootstrap."""
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
@@ -158,9 +151,7 @@ class Tally:
     def rows(self, data: str, *, over: Iterable[str] = ()) -> list[Row]:
         """Means with 95 % intervals over images, of metrics that are defined somewhere.
 
-        Args:
-            data: name of the dataset.
-            over: rows that the average precision of the others is compared with; all have the same images.
+        The average precision of the others is compared with that of the rows `over`; all have the same images.
         """
         baselines = {name: self.values[name]["ap"] for name in over if name in self.values}
         ranked = {name for name, values in self.values.items() if "ap" in values}

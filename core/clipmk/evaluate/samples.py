@@ -68,11 +68,7 @@ class ImageSource:
 
 
 def rendered_scenes(split: str, *, count: int, seed: int = 0) -> ImageSource:
-    """Scenes of one split of the rendered world, rendered when they are asked for.
-
-    Raises:
-        UsageError: the split does not exist; the message lists those that do.
-    """
+    """Scenes of one split of the rendered world, rendered when asked for; UsageError if there is no such split."""
     if split not in ALL_SPLITS:
         raise UsageError(f"split {quoted(split)} does not exist; {suggest(split, ALL_SPLITS)}")
 
@@ -87,17 +83,10 @@ def rendered_scenes(split: str, *, count: int, seed: int = 0) -> ImageSource:
 def open_images(
     spec: str, vocabulary: Vocabulary, *, limit: int | None = None, columns: Columns = USUAL
 ) -> ImageSource:
-    """A dataset as `clipmk study` takes it: folders of classes, a flat folder, a table of paths, tar shards.
+    """A dataset as `clipmk study` takes it (`datasets.opening.open_dataset`), except rendered scenes.
 
-    Args:
-        spec: as in `datasets.opening.open_dataset`; not of rendered scenes, see `rendered_scenes`.
-        vocabulary: whose classes the labels mean.
-        limit: most images taken, spread evenly.
-        columns: of a table, if the user names them.
-
-    Raises:
-        UsageError: the spec cannot mean such a dataset.
-        InputError: it does not exist, is empty or damaged, or a label is not a class of the vocabulary.
+    Labels are those of the vocabulary; of more images than `limit` an evenly spaced sample is taken. UsageError if the
+    spec cannot mean such a dataset; InputError if it does not exist, is empty or damaged, or a label is not a class.
     """
     from clipmk.datasets.opening import open_dataset  # noqa: PLC0415 - only here
 

@@ -93,15 +93,7 @@ class SceneMeasure(Measure):
 
 
 class TruthEvaluator(SceneMeasure):
-    """Gathers the truth metrics over the scenes of one split.
-
-    Args:
-        runner: the model.
-        variants: at least one.
-        fitted: by `calibrate`.
-        thresholds: by `calibrate`; half way for maps that it has none for.
-        seed: of the bootstrap and of what is drawn.
-    """
+    """Gathers the truth metrics over the scenes of one split; maps without a threshold by `calibrate` end half way."""
 
     def __init__(
         self,
@@ -172,10 +164,7 @@ class TruthEvaluator(SceneMeasure):
         return self.tally.rows(data, over=(*BASELINES, *maps, *paper[:1]))
 
     def _baselines(self, scene: Scene, result: VariantResult) -> dict[str, dict[str, float]]:
-        """AP and R-precision of every ranking that looks at no part.
-
-        Class lookup is the one to beat: what is not better on counterfactual scenes recites the class.
-        """
+        """AP and R-precision of rankings that look at no part; what is not above class lookup recites the class."""
         explainer, most, embedding = result.explainer, self._most, result.image.embedding
         texts = explainer.vocabulary.descriptors
         weights = self._splice.weights(embedding[None].numpy())[0]
@@ -213,10 +202,7 @@ class TruthEvaluator(SceneMeasure):
 
 
 def calibrate(runner: VariantRunner, variants: Sequence[Variant], *, seed: int) -> tuple[Splice, dict[str, float]]:
-    """The sparse decomposition, and where the maps of found parts and of baselines end, fitted on held-out scenes.
-
-    These are of `val`, with indices that no report covers, and show a part.
-    """
+    """The sparse decomposition, and where maps of found parts and of baselines end, fitted on held-out `val` scenes."""
     rendered = render_scenes("val", count=CALIBRATION_SCENES, seed=seed, start=CALIBRATION_START)
     scenes, explainer = [one for one in rendered if one.parts], runner.explainer
     row = {text: i for i, text in enumerate(explainer.vocabulary.descriptors)}
@@ -263,14 +249,7 @@ def concept_scores(scene: Scene, prediction: ScenePrediction, *, true_parts: boo
 def region_scores(
     scene: Scene, masks: NDArray[np.bool_], foreground: NDArray[np.bool_], *, grid: tuple[int, int] | None = None
 ) -> dict[str, float]:
-    """Foreground against the object, also relative to the grid's ceiling and as boxes, and parts against the true ones.
-
-    Args:
-        scene: the truth.
-        masks: discovered parts, bool (parts, S, S).
-        foreground: bool (S, S).
-        grid: of the model's patches, if there is a ceiling.
-    """
+    """Foreground against the object, also relative to the grid's ceiling and as boxes; parts against the true ones."""
     shared = metrics.iou(foreground, scene.object_mask)
     return {
         "foreground": shared,
@@ -289,10 +268,9 @@ def _closest(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> list[int | No
 def effect_regions(scene: Scene, prediction: ScenePrediction) -> EffectRegions:
     """Which regions of a scene are blurred, one after the other, to see what they did for the predicted class.
 
-    Returns:
-        `effect_top`: the region of the top mutual concept. `effect`: that of the most important mutual concept whose
-        region has another place inside the object (the top one's often fills the object), and `effect_control`: its
-        shape at that place. None where there is no such region.
+    `effect_top`: the region of the top mutual concept. `effect`: that of the most important mutual concept whose region
+    has another place inside the object (the top one's often fills the object), and `effect_control`: its shape at that
+    place. None where there is no such region.
     """
     regions = [
         np.asarray(prediction.part_pixels[list(part_ids)].any(axis=0))

@@ -54,16 +54,8 @@ class Variant:
 def variants(presets: Sequence[str] = (), groundings: Sequence[str] = (), *, seed: int = 0) -> tuple[Variant, ...]:
     """Every preset with every grounding, with found and with true parts; then the regions of the feature maps.
 
-    Each is fitted to every image alone. The feature maps are grounded by `attend` and named as the `default` preset
-    names parts.
-
-    Args:
-        presets: only these; empty: all.
-        groundings: only these; empty: all.
-        seed: of k-means.
-
-    Raises:
-        UsageError: a name does not exist; the message lists those that do.
+    Each is fitted to every image alone; no names mean all. The feature maps are grounded by `attend` and named as the
+    `default` preset names parts. UsageError if a name does not exist.
     """
     listed = []
     for name in presets or PRESETS:
@@ -125,13 +117,7 @@ class VariantResult:
 
 
 class Measure:
-    """Gathers one measure over the images of one dataset; memory holds a few images and one number a metric.
-
-    Args:
-        name: a key of `measure_texts`.
-        variants: that are measured.
-        seed: of the bootstrap and of what is drawn.
-    """
+    """Gathers one measure over the images of one dataset; memory holds a few images and one number a metric."""
 
     def __init__(self, name: str, variants: Sequence[Variant], *, seed: int) -> None:
         self.seed, self.variants, self.tally = seed, tuple(variants), Tally(seed=seed)
@@ -153,14 +139,7 @@ class Measure:
 
 
 class VariantRunner:
-    """One model, ready to explain any number of images by any variants.
-
-    Args:
-        backbone: the model.
-        vocabulary: classes and descriptors.
-        cache: keep the embedded texts on disk.
-        patchwise: embed every single patch as well, for maps.
-    """
+    """One model, ready to explain any number of images by any variants; `patchwise` allows for maps."""
 
     def __init__(
         self, backbone: Backbone, vocabulary: Vocabulary, *, cache: bool = True, patchwise: bool = False
@@ -174,13 +153,8 @@ class VariantRunner:
     ) -> dict[Variant, VariantResult]:
         """Explain one picture; one forward serves all variants with the same `features` and `resize`.
 
-        Args:
-            picture: the image.
-            variants: how.
-            true_masks: bool (parts, height, width) in the picture's pixels, for variants with `true` parts.
-
-        Raises:
-            NotFiniteError: the model's output for the picture is not finite; a `ModelError`.
+        Variants with `true` parts need `true_masks`, bool (parts, height, width). NotFiniteError (a `ModelError`) if
+        the model's output for the picture is not finite.
         """
         views: dict[Hashable, list[Variant]] = {}
         for variant in variants:
@@ -216,11 +190,7 @@ class VariantRunner:
         return results
 
     def embed(self, squares: NDArray[np.uint8]) -> Float[Tensor, "squares embed"]:
-        """Embed square inputs of any images, uint8 RGB (squares, S, S, 3), in batches; on the CPU.
-
-        Raises:
-            NotFiniteError: an embedding is not finite; a `ModelError`.
-        """
+        """Embed square inputs of any images in batches, on the CPU; NotFiniteError if an embedding is not finite."""
         backbone = self.explainer.backbone
         size = images_per_forward(backbone, side=squares.shape[1], most=ACCELERATOR_BATCH)
         starts = range(0, len(squares), size)

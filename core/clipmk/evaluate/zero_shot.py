@@ -69,14 +69,7 @@ _HALVES = (
 
 
 class ZeroShot(Measure):
-    """Gathers labels, embeddings and first descriptors; one embedding and a few numbers per image stay in memory.
-
-    Args:
-        explainer: the model and the embedded texts.
-        variants: those that find their own parts are measured.
-        seed: of the random controls.
-        progress: called while class prompts are embedded.
-    """
+    """Gathers labels, embeddings and first descriptors; one embedding and a few numbers per image stay in memory."""
 
     def __init__(
         self, explainer: Explainer, variants: Iterable[Variant], *, seed: int, progress: Progress | None = None
@@ -103,11 +96,7 @@ class ZeroShot(Measure):
         return sample.label is not None
 
     def add(self, sample: Sample, results: Mapping[Variant, VariantResult]) -> None:
-        """Keep what one labelled image shows.
-
-        Raises:
-            ValueError: it has no label.
-        """
+        """Keep what one labelled image shows."""
         if sample.label is None:
             raise ValueError("the zero-shot gain needs labelled images")
         label = self._explainer.vocabulary.classes.index(sample.label)
@@ -237,13 +226,8 @@ class ZeroShot(Measure):
 def sparse_descriptors(images: NDArray[np.float64], descriptors: NDArray[np.float64], *, count: int) -> list[list[int]]:
     """For each image the `count` descriptors that weigh most in its sparse decomposition over the vocabulary.
 
-    Of `PENALTIES` the strongest is taken under which `count` descriptors take part, else the weakest; nothing is
-    tuned on labels.
-
-    Args:
-        images: L2-normalised embeddings, (images, E); centred over all of them.
-        descriptors: L2-normalised, (descriptors, E).
-        count: of each image; fewer where fewer take part.
+    All embeddings are L2-normalised, those of the images centred over all of them. Of `PENALTIES` the strongest is
+    taken under which `count` descriptors take part, else the weakest; nothing is tuned on labels.
     """
     atoms = centred(descriptors, descriptors.mean(axis=0))
     targets = centred(images, images.mean(axis=0))

@@ -109,18 +109,11 @@ class Picture:
 def read_picture(source: ImageSource, *, name: str | None = None, least_side: int | None = None) -> Picture:
     """Decode an image to upright RGB; transparency becomes white, an animation its first frame.
 
-    16-bit grey is scaled to 8 bits (value / 257, rounded); of 16-bit colour Pillow keeps the upper byte.
-
-    Args:
-        source: a path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3) RGB or (H, W) grey, or
-            a float tensor (3, H, W) RGB in [0, 1].
-        name: what the image is called in messages and records, instead of its path ("-" for standard input).
-        least_side: for a preview: of a file, decode little more than it takes for the longer side to have this many
-            pixels; fewer than twice as many.
-
-    Raises:
-        ImageError: it cannot be read or decoded, or has another format, kind, type or range; the message repeats the
-            path and says what is possible.
+    From a path, encoded bytes, an open binary file, a PIL image, a uint8 array (H, W, 3) RGB or (H, W) grey, or a float
+    tensor (3, H, W) RGB in [0, 1]. 16-bit grey is scaled to 8 bits (value / 257, rounded); of 16-bit colour Pillow
+    keeps the upper byte. Messages and records call it `name` instead of its path ("-" for standard input). For a
+    preview, `least_side` decodes little more than it takes for the longer side to have this many pixels; fewer than
+    twice as many. ImageError if it cannot be read or decoded, or has another format, kind, type or range.
     """
     if isinstance(source, Image.Image):
         return _from_pil(source, name)
@@ -136,11 +129,7 @@ def read_picture(source: ImageSource, *, name: str | None = None, least_side: in
 
 
 def max_megapixels() -> int:
-    """Millions of pixels that an image may have, as the environment, else the config raises it.
-
-    Raises:
-        UsageError: the variable is not a positive number, or the config is malformed.
-    """
+    """Millions of pixels that an image may have, as the environment, else the config raises it."""
     raised = environment_options({MEGAPIXELS: positive_number}).get(MEGAPIXELS) or read_config().max_megapixels or 0
     return max(MAX_PIXELS // 10**6, raised)
 
@@ -270,11 +259,7 @@ def _heif_formats(data: bytes) -> tuple[str, ...]:
 
 
 def _load_tiff(image: Image.Image, label: str) -> None:
-    """Decode an image that is a TIFF, which turns it upright; others are left alone.
-
-    Raises:
-        ImageError: it is compressed in a way that is not read.
-    """
+    """Decode a TIFF, which turns it upright; others are left alone."""
     if image.format != "TIFF":
         return
     compression, tags = image.info.get("compression"), getattr(image, "tag_v2", {})

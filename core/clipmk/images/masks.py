@@ -47,10 +47,7 @@ def rle_encode(mask: NDArray[np.bool_]) -> Rle:
 
 
 def _runs_between(changes: NDArray[np.integer], size: int, *, first: bool) -> NDArray[np.int64]:
-    """Lengths of the runs of a mask of `size` pixels, zeros first; `first` is its first pixel's value.
-
-    The positions at which it changes are read column by column, rising, above 0.
-    """
+    """Lengths of the runs of a mask of `size` pixels, zeros first, from the rising places above 0 where it changes."""
     borders = np.concatenate([[0] * (1 + first), changes, [size]])
     return np.diff(borders).astype(np.int64)
 
@@ -63,30 +60,14 @@ def _rle(runs: NDArray[np.int64], size: tuple[int, ...]) -> Rle:
 
 
 def rle_decode(rle: Rle) -> NDArray[np.bool_]:
-    """Decode a mask, bool (height, width).
-
-    Raises:
-        ValueError: the runs do not fill the mask exactly.
-    """
+    """Decode a mask, bool (height, width); ValueError if the runs do not fill it exactly."""
     runs = _runs(rle)
     values = np.arange(len(runs)) % 2 == 1
     return np.repeat(values, runs).reshape(rle.size, order="F")
 
 
 def rle_sample(rle: Rle, xs: NDArray[np.integer], ys: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Look a mask up on a grid of pixels without decoding all of it.
-
-    Args:
-        rle: the mask.
-        xs: columns, whole pixels in [0, width).
-        ys: rows, whole pixels in [0, height).
-
-    Returns:
-        bool (len(ys), len(xs)): the mask at every (y, x).
-
-    Raises:
-        ValueError: the runs do not fill the mask exactly, or a position lies outside it.
-    """
+    """Look a mask up at every (y, x), bool (len(ys), len(xs)), without decoding all of it; ValueError outside it."""
     height, width = rle.size
     for positions, limit in ((xs, width), (ys, height)):
         if positions.size and not 0 <= int(positions.min()) <= int(positions.max()) < limit:
@@ -106,14 +87,10 @@ def mask_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
 
 
 def pixel_masks(masks_square: Bool[np.ndarray, "masks side side"], square: Square) -> list[PixelMask]:
-    """Masks on the square in the original's pixels, exactly as `Square.to_pixels` maps them, without mapping them.
+    """Masks on a square of any side in the original's pixels, exactly as `Square.to_pixels` maps them, without mapping.
 
-    Rows and columns repeat on the way to the original. So where a mask changes there follows from where it changes
-    on the square, and the cost grows with the original's width, not with its area.
-
-    Args:
-        masks_square: bool (masks, side, side), of any side.
-        square: how a square shows the original; its own side does not matter.
+    Rows and columns repeat on the way to the original. So where a mask changes there follows from where it changes on
+    the square, and the cost grows with the original's width, not with its area.
     """
     square, size = replace(square, side=masks_square.shape[1]), (square.height, square.width)
     rows, columns = (_Bands.of(shown, side=square.side) for shown in square.shown)
@@ -141,11 +118,7 @@ def heat_encode(values: NDArray[np.floating], geometry: Square) -> RelevanceMap:
 
 
 def heat_grid(heat: RelevanceMap) -> NDArray[np.float32]:
-    """The relevance of each cell, float32 (rows, columns), in [0, 1].
-
-    Raises:
-        ValueError: the values do not fill the grid exactly.
-    """
+    """The relevance of each cell, float32 (rows, columns), in [0, 1]; ValueError if the values do not fill the grid."""
     whole = np.frombuffer(base64.b64decode(heat.values, validate=True), dtype=np.uint8).reshape(heat.size)
     return (whole * np.float32(heat.scale / 255)).astype(np.float32)
 
@@ -161,11 +134,7 @@ def heat_pixels(heat: RelevanceMap, *, width: int, height: int) -> NDArray[np.fl
 
 
 def _runs(rle: Rle) -> NDArray[np.int64]:
-    """Lengths of the mask's runs, zeros first.
-
-    Raises:
-        ValueError: they do not fill the mask exactly.
-    """
+    """Lengths of the mask's runs, zeros first; ValueError if they do not fill the mask exactly."""
     height, width = rle.size
     runs = _decoded(rle.counts)
     runs[1::2] = np.cumsum(runs[1::2])

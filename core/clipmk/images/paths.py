@@ -40,15 +40,9 @@ def expand_path(argument: str, notes: list[str] | None = None) -> list[str]:
     """Turn a command-line argument into image paths; `~` at its beginning is the home folder.
 
     "-" and an existing file are kept, whatever characters their names contain. A folder gives its files with a known
-    ending, sorted, without hidden and nested ones. A pattern (``*``, ``?``, ``[]``, ``**``) gives the files it
-    matches, sorted. Any other name is kept, for `read_picture` to report.
-
-    Args:
-        argument: as the user gave it.
-        notes: collects what a folder's listing leaves out.
-
-    Raises:
-        InputError: a folder cannot be listed or holds no image; or a pattern matches no file.
+    ending, sorted, without hidden and nested ones; `notes` collects what is left out. A pattern (``*``, ``?``, ``[]``,
+    ``**``) gives the files it matches, sorted. Any other name is kept, for `read_picture` to report. InputError if a
+    folder cannot be listed or holds no image; ImageError if a pattern matches no file.
     """
     if argument == "-" or not argument or "\0" in argument:
         return [argument]
@@ -65,11 +59,7 @@ def expand_path(argument: str, notes: list[str] | None = None) -> list[str]:
 
 
 def refuse_pattern(argument: str) -> None:
-    """Raise where a name that no file has is a pattern, for which close names would not help.
-
-    Raises:
-        ImageError: it is.
-    """
+    """ImageError where a name that no file has is a pattern, for which close names would not help."""
     if not _WILD.isdisjoint(argument):
         raise ImageError(f"no file matches the pattern {quoted(argument)}")
 
@@ -85,11 +75,7 @@ class Listing(NamedTuple):
 
 
 def list_folder(folder: str) -> Listing:
-    """List a folder; nothing in it is opened.
-
-    Raises:
-        InputError: it cannot be listed.
-    """
+    """List a folder without opening anything in it; InputError if it cannot be listed."""
     found = Listing([], [], [], [])
     with raised_as(InputError, f"folder {quoted(folder)} cannot be listed", OSError), os.scandir(folder) as entries:
         shown = sorted((one for one in entries if not one.name.startswith(".")), key=attrgetter("name"))

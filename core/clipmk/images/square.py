@@ -70,9 +70,6 @@ class Square:
         """A mask on the square, bool (side, side), on the original, bool (height, width).
 
         Each original pixel takes the square's pixel that its centre falls on (nearest); outside a crop it is False.
-
-        Raises:
-            InputError: the mask is not bool (side, side).
         """
         _require_mask(mask_square, (self.side, self.side))
         inside = [np.flatnonzero((along >= 0) & (along < self.side)) for along in self.shown]
@@ -84,11 +81,8 @@ class Square:
     def to_square(self, mask_pixels: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "side side"]:
         """A mask on the original, bool (height, width), on the square, bool (side, side), nearest.
 
-        A mask so small that it falls between the square's pixels marks every pixel that shows some of it; the result
-        is empty only if the square does not show the mask at all.
-
-        Raises:
-            InputError: the mask is not bool (height, width).
+        A mask so small that it falls between the square's pixels marks every pixel that shows some of it; the result is
+        empty only if the square does not show the mask at all.
         """
         _require_mask(mask_pixels, (self.height, self.width))
         (width, height), (left, top) = self.resized, self.corner
@@ -114,10 +108,7 @@ def square_image(
 
 
 def _nearest(count: int, among: int) -> Int[np.ndarray, " count"]:
-    """For each of `count` pixels that span a length, the index of the one of `among` that its centre falls on.
-
-    floor((i + 1/2) * among / count), in integers.
-    """
+    """For each of `count` pixels the index among `among` at its centre: floor((i + 1/2) * among / count), exact."""
     return (2 * np.arange(count, dtype=np.int64) + 1) * among // (2 * count)
 
 

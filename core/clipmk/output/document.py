@@ -50,20 +50,12 @@ def entry(result: ExplanationRecord | Failure) -> dict[str, Any]:
 
 
 def document(results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
-    """One JSON document about a run, `{"format_version", "tool", "results"}`.
-
-    If every result is a failure, the most severe one is repeated at the top as "error".
-    """
+    """One JSON document about a run; if every result is a failure, the most severe one is repeated as "error"."""
     return _with_tool({"results": [entry(result) for result in results]}, results)
 
 
 def comparison_document(comparison: Comparison, results: Sequence[ExplanationRecord | Failure]) -> dict[str, Any]:
-    """One JSON document about a comparison, `{"format_version", "tool", "comparison"}`.
-
-    Args:
-        comparison: returned by `compare`.
-        results: if every one is a failure, the most severe is repeated at the top as "error".
-    """
+    """One JSON document about a comparison; "error" as in `document`."""
     return _with_tool({"comparison": plain(comparison)}, results)
 
 
@@ -93,13 +85,10 @@ def error_object(code: str, message: str) -> dict[str, str]:
 
 
 def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
-    """JSON text without a final newline; `indent=None` puts it on one line.
+    """JSON text without a final newline; `indent=None` puts it on one line. ValueError if a number is not finite.
 
     Non-ASCII letters stay readable; characters that could control a terminal (see `clipmk.system.text`) are escaped
     even where JSON allows them.
-
-    Raises:
-        ValueError: a number is not finite.
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
     return re.sub(r"[^\n\x20-\x7e]", _escaped, text)

@@ -44,18 +44,9 @@ def overlay(
 ) -> Image.Image:
     """Draw the parts of an explanation over its picture; those of a what-if's left-out concepts are blurred instead.
 
-    Args:
-        explanation: what to draw.
-        image: the picture, upright; None uses the explanation's own, or reads its file again.
-        alpha: opacity of the parts in [0, 1].
-        marks: also draw contours and part numbers.
-        scale: magnify by this integer, so that numbers are readable on a small picture.
-
-    Returns:
-        A new RGB image, `scale` times as large as the picture.
-
-    Raises:
-        ImageError: there is no picture, its file has changed since, or `image` has another size.
+    Without `image` the picture is `picture_of` the explanation. `marks` are contours and part numbers; an integer
+    `scale` magnifies, so that numbers are readable on a small picture. ImageError if there is no picture, its file has
+    changed since, or `image` has another size.
     """
     base = (picture_of(explanation) if image is None else image).convert("RGB")
     wanted = (explanation.image.width, explanation.image.height)
@@ -83,11 +74,7 @@ def overlay(
 def heat_overlay(
     explanation: ExplanationRecord, heat: RelevanceMap, image: Image.Image | None = None, *, scale: int = 1
 ) -> Image.Image:
-    """Draw a relevance map over the picture: hot where it is high, and a contour around its upper half.
-
-    Raises:
-        ImageError: as for `overlay`.
-    """
+    """Draw a relevance map over the picture: hot where it is high, with a contour around its upper half."""
     whole = dataclasses.replace(explanation, what_if=None)
     drawn = overlay(whole, image, alpha=0.0, marks=False, scale=scale)
     pixels = heat_pixels(heat, width=explanation.image.width, height=explanation.image.height)
@@ -105,11 +92,7 @@ def readable_scale(explanation: ExplanationRecord) -> int:
 
 
 def picture_of(explanation: ExplanationRecord) -> Image.Image:
-    """The picture that was explained: the explanation's own, else its file read again.
-
-    Raises:
-        ImageError: it was in memory or on standard input, or the file is missing or has changed.
-    """
+    """The explanation's own picture, else its file read again; ImageError if that is missing or has changed."""
     if explanation.picture is not None:
         return explanation.picture
     path = explanation.image.path
@@ -122,13 +105,7 @@ def picture_of(explanation: ExplanationRecord) -> Image.Image:
 
 
 def anchor(mask: Bool[np.ndarray, "height width"]) -> tuple[int, int]:
-    """(x, y) of the pixel farthest from a mask's border, where a number is most readable.
-
-    Of several, the one nearest to the mask's centre.
-
-    Raises:
-        ValueError: the mask is empty.
-    """
+    """(x, y) of the pixel farthest from a mask's border, of several the one nearest to the mask's centre."""
     if not mask.any():
         raise ValueError("an empty mask has no anchor")
     padded = np.pad(mask, 1).astype(np.uint8)

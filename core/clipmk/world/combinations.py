@@ -164,10 +164,7 @@ BODY_PLACES: Final = ("top", "bottom")
 
 @cache
 def replacements(class_name: str, role: str) -> dict[str, tuple[tuple[str, Part], ...]]:
-    """Parts of other classes that can serve in this role, by kind, each with the class it comes from.
-
-    Kinds that the class has itself are excluded.
-    """
+    """Parts of other classes that can serve in this role, by kind that the class itself lacks, each with its class."""
     own = {part.noun for part in classes()[class_name]}
     found: dict[str, list[tuple[str, Part]]] = {}
     for name, parts in classes().items():

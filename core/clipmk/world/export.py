@@ -29,14 +29,8 @@ _FACTS: Final = ("index", "seed", "class_name", "kind", "framing", "missing", "d
 def export_scenes(folder: str | Path, *, split: str, count: int, size: int = 64, seed: int = 0) -> Path:
     """Write scenes 0 to `count` of the split as `<class>/<index>.png` with `truth.json` beside the class folders.
 
-    The folder appears only when it is complete.
-
-    Returns:
-        The folder.
-
-    Raises:
-        UsageError: the folder exists and is not empty, or the arguments name no scene.
-        ClipmkError: the folder cannot be written.
+    The folder appears only when it is complete. UsageError if it exists and is not empty, or the arguments name no
+    scene; ClipmkError if it cannot be written.
     """
     target = Path(folder)
     if count < 1:

@@ -38,10 +38,7 @@ class PlacedPart:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """How the object is seen, in fractions of the image's side.
-
-    image = 0.5 + shift + scale * turn(flip(stretch(object))).
-    """
+    """How the object is seen: image = 0.5 + shift + scale * turn(flip(stretch(object))), in sides of the image."""
 
     scale: float
     stretch: float

@@ -66,8 +66,7 @@ class Scene:
 def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Scene:
     """Scene number `index` of the split, `size` x `size` pixels; the same arguments give the same bytes.
 
-    Raises:
-        UsageError: the arguments do not name a scene.
+    UsageError if they do not name a scene.
     """
     if split not in ALL_SPLITS:
         raise UsageError(f"split {split!r} is unknown; {suggest(split, ALL_SPLITS)}")
@@ -108,9 +107,7 @@ def _drawing(split: str, index: int, seed: int) -> Drawing:
 def redraw_parts(scene: Scene) -> tuple[Images, Images]:
     """The scene again for each of its visible parts, in order; every other random choice stays as it was.
 
-    Returns:
-        sRGB, uint8 (size, size, 3): the scene without the part, where what it hid is seen; and with the part in another
-        colour of its kind, in the same shape and texture.
+    Gives images without the part, where what it hid is seen; and with the part in another colour of its kind.
     """
     drawing, size = _drawing(scene.split, scene.index, scene.seed), len(scene.image)
     rng = np.random.default_rng([scene.seed, ALL_SPLITS.index(scene.split), scene.index, 1])

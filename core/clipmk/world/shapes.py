@@ -37,11 +37,7 @@ def shape(name: str) -> Shape:
 
 
 def _polygons(piece: Mapping[str, Any]) -> Shape:
-    """The polygons of a piece.
-
-    Raises:
-        ValueError: its kind is unknown.
-    """
+    """The polygons of a piece."""
     match piece:
         case {"polygon": points}:
             outlines = [_points(points)]
