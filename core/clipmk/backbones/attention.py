@@ -102,11 +102,7 @@ def split_heads(joined: Float[Tensor, "batch tokens width"], heads: int) -> Floa
 
 
 def view(attention: nn.Module) -> AttentionView:
-    """Open up a self-attention of open_clip or timm.
-
-    Raises:
-        ModelError: the attention is of another kind, which may do more (relative positions, for example).
-    """
+    """Open up a self-attention of open_clip or timm; `ModelError` for others, which may do more than attend."""
     kind = type(attention).__name__
     heads = getattr(attention, "num_heads", 0)
     grouped = getattr(attention, "num_kv_heads", heads) != heads

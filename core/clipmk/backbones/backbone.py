@@ -287,12 +287,7 @@ def weights_dtype(model: Any) -> torch.dtype:
 def read_preprocessing(settings: Mapping[str, Any], model_id: str) -> Preprocessing:
     """Read open_clip's preprocessing configuration; its defaults hold for what is missing, null or empty.
 
-    Args:
-        settings: the configuration.
-        model_id: for the message.
-
-    Raises:
-        ModelError: a value is one that open_clip would refuse.
+    Raises `ModelError` for a value that open_clip would refuse.
     """
     _choice(settings, "mode", ("RGB",), model_id)
     std = _per_channel(settings, "std", _STD, model_id)

@@ -45,11 +45,7 @@ class Encoded:
 
 
 class ImageEncoder(ABC):
-    """The image half of a backbone, one subclass per family. Its embeddings are raw: in the weights' dtype, any norm.
-
-    Args:
-        model: an open_clip model.
-    """
+    """The image half of a backbone, one subclass per family; embeddings are raw: in the weights' dtype, any norm."""
 
     has_cls: bool = False
     supports_keys: bool = False
@@ -88,9 +84,6 @@ class ImageEncoder(ABC):
         """MaskCLIP's value path: every patch as the last attention embeds it if it attends to itself alone, any norm.
 
         None where `pool` of single patches says the same.
-
-        Raises:
-            ModelError: the attention cannot be opened up.
         """
         return None
 

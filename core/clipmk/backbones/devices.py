@@ -22,11 +22,7 @@ def available_devices() -> tuple[str, ...]:
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device of this machine.
-
-    Raises:
-        DeviceError: this machine does not have it; the message names those it has.
-    """
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device; `DeviceError` names those that this machine has."""
     here = available_devices()
     if name == "auto":
         return torch.device(here[0])
@@ -39,11 +35,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Turn "fp32", "bf16" or "fp16" into a dtype that works on `device`.
-
-    Raises:
-        DeviceError: unknown, or half precision on a CPU that cannot compute in it.
-    """
+    """Turn "fp32", "bf16" or "fp16" into a dtype that works on `device`; `DeviceError` if that is impossible."""
     if precision not in PRECISIONS:
         raise DeviceError(f"precision {precision!r} does not exist; choose one of: {', '.join(PRECISIONS)}")
     dtype = PRECISIONS[precision]
@@ -80,11 +72,7 @@ def upload(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class HostCopy:
-    """A tensor on its way to the CPU: queued from CUDA into pinned memory, without waiting for it yet.
-
-    Args:
-        values: on any device; a tensor on the CPU needs no copy.
-    """
+    """A tensor on its way to the CPU: queued from CUDA into pinned memory, without waiting for it yet."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self._arrived: torch.cuda.Event | None = None

@@ -329,11 +329,7 @@ class FeatureMapEncoder(ImageEncoder):
 
 
 def image_encoder(model: Any) -> ImageEncoder:
-    """Choose the encoder class for an open_clip model by what its image tower is made of.
-
-    Raises:
-        ModelError: the tower is of an unknown kind.
-    """
+    """Choose the encoder class for an open_clip model by its image tower; `ModelError` if its kind is unknown."""
     visual = model.visual
     if hasattr(visual, "trunk"):
         is_vit = all(hasattr(visual.trunk, part) for part in _VIT_PARTS) and hasattr(visual.trunk.blocks[-1], "attn")

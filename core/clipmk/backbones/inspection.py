@@ -31,9 +31,6 @@ def attention_gradients(
 
     The gradients are those of the cosine of each text with what the model reads out of the block's tokens, as it reads
     its last block. An encoder without blocks has none.
-
-    Raises:
-        ModelError: the attention cannot be opened up.
     """
     attention: Tensors = []
     with torch.enable_grad():

@@ -63,11 +63,7 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str], *, device: torch.device, progress: Progress | None
     ) -> Float[Tensor, "texts embed"]:
-        """Embed texts in the order given, equal ones once; float32, L2-normalised.
-
-        Raises:
-            torch.OutOfMemoryError: one text alone does not fit (or MemoryError, as the device has it).
-        """
+        """Embed texts in the order given, equal ones once; float32, L2-normalised. One text must fit into memory."""
         different = dict.fromkeys(texts)
         tokens = self._tokenizer(list(different))
         lengths, order = self._lengths(tokens).sort(stable=True)

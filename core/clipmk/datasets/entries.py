@@ -61,11 +61,7 @@ class Reader(Protocol):
     """Decodes single images; small, picklable (it travels to other machines) and safe to share by threads."""
 
     def read(self, entry: Entry) -> Picture:
-        """Decode one image.
-
-        Raises:
-            ImageError: it is missing, damaged or not an image; the message names it.
-        """
+        """Decode one image; raises `ImageError`, which names it, if that is impossible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,20 +119,10 @@ def dataset_of_files(
     search: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     warnings: Iterable[str] = (),
 ) -> Dataset:
-    """The dataset of images that are whole files.
+    """The dataset of images that are whole files, whose paths are relative to `root`; `limit` spreads them evenly.
 
-    Args:
-        spec: as the user gave it.
-        kind: one of `DatasetInfo.kind`.
-        named: the images, at least one.
-        root: folder that their paths are relative to.
-        noun: what lists them, for the message: "table".
-        limit: most images, spread evenly.
-        search: called with paths that do not exist; gives other places for some of them.
-        warnings: warnings for the user; `search` may add some.
-
-    Raises:
-        InputError: some are missing, not regular files (the message counts them and names the first) or named twice.
+    `noun` is what lists them ("table"). `search` is called with paths that do not exist, gives other places for some,
+    and may add warnings. Raises `InputError` if some are missing, not regular files or named twice.
     """
     chosen = evenly_spread(named, limit)
     sizes = {path: _size_of(os.path.join(root, path)) for path, _ in chosen}  # noqa: PTH118 - 100,000 of them
@@ -172,9 +158,6 @@ def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
     """The images that a table names, in its order; other columns are ignored, blank means no label.
 
     Images that are missing are looked for below the table, where it names them without a folder or an ending.
-
-    Raises:
-        InputError: it cannot be read, has no column of paths or no row, or names images that do not exist.
     """
     images, warnings = read_table(spec, columns, "table")
     if not images:
@@ -196,9 +179,7 @@ def open_table(spec: str, limit: int | None, columns: Columns) -> Dataset:
 def depth_of_classes(paths: Sequence[str], *, wrapped: bool = False) -> int:
     """How many folders are above those that name classes: all folders there have names of parts of a dataset.
 
-    Args:
-        paths: of images, with forward slashes.
-        wrapped: a single folder around all images does not name a class either.
+    Paths have forward slashes. If `wrapped`, a single folder around all images does not name a class either.
     """
     depth = 0
     while names := {folders[depth] for path in paths if len(folders := path.split("/", depth + 1)) > depth + 1}:
@@ -217,18 +198,9 @@ def class_folder(path: str, depth: int) -> str | None:
 def make_dataset(
     name: str, kind: str, entries: Sequence[Entry], reader: Reader, *, warnings: Iterable[str] = (), drawn: str = ""
 ) -> Dataset:
-    """Check entries and combine them into a dataset.
+    """Check entries, at least one, and combine them into a dataset; `InputError` if two have the same key.
 
-    Args:
-        name: as the user gave it.
-        kind: one of `DatasetInfo.kind`.
-        entries: at least one.
-        reader: decodes them.
-        warnings: warnings for the user.
-        drawn: what images depend on besides key, label and size; part of the fingerprint.
-
-    Raises:
-        InputError: two entries have the same key.
+    `drawn` is what images depend on besides key, label and size; it is part of the fingerprint.
     """
     if len({entry.key for entry in entries}) < len(entries):
         counts = Counter(entry.key for entry in entries)

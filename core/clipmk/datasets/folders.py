@@ -28,11 +28,8 @@ def open_folder(spec: str, limit: int | None, columns: Columns) -> Dataset:
     """The images of a folder: side by side, in one folder per class as torchvision's ImageFolder, or in shards.
 
     Where there are images of both kinds, label files decide: if they name the images side by side, these are the data
-    set; otherwise folders are classes. Above the classes there may be folders such as `train` and `val`.
-
-    Raises:
-        UsageError: it holds both images and tar shards.
-        InputError: it holds no image or cannot be listed, or one of its label files is malformed.
+    set; otherwise folders are classes. Above the classes there may be folders such as `train` and `val`. Raises
+    `UsageError` for images beside tar shards, and `InputError` where there is no image, or a label file is malformed.
     """
     walk = _Walk(os.path.abspath(spec))  # noqa: PTH100 - leaves links alone
     top = walk.listed("")
@@ -84,11 +81,7 @@ class _Walk:
         self._others: list[str] = []
 
     def listed(self, folder: str) -> Listing:
-        """List a folder by its path below the root; what is left out is noted.
-
-        Raises:
-            InputError: the root cannot be listed; other folders count as left out.
-        """
+        """List a folder by its path below the root, which must be readable; what is left out is noted."""
         try:
             found = list_folder(os.path.join(self.root, folder))  # noqa: PTH118
         except InputError:
@@ -151,10 +144,7 @@ def _of_top(names: Iterable[str]) -> list[str]:
 def _labels(
     root: str, folders: Iterable[str], images: Sequence[str], columns: Columns, warnings: list[str]
 ) -> dict[str, str]:
-    """Path of an image -> its label, from the label files in some folders.
-
-    Where a file names images by a bare name, they are looked for among all images.
-    """
+    """Path of an image -> its label, from the label files in some folders; a bare name is looked for everywhere."""
     labels: dict[str, str] = {}
     for folder in folders:
         prefix = f"{folder}/" if folder else ""

@@ -26,23 +26,13 @@ _INDEX = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tuple[list[str | None], tuple[str, ...]]:
-    """Labels as classes of the vocabulary, and warnings for the user.
+    """A class of the vocabulary for each label, None where the label is None, and warnings for the user.
 
     A label is, in this order, a class in any spelling (`clipmk.vocabulary.classes`); a WordNet id of ImageNet-1k
     (`n02123045`, `n02085620-Chihuahua`), whose class is found by its name in the usual lists of them and by its words
     in WordNet; a class behind a number (`001.Name`); an index into the vocabulary's classes, counted from 0. Labels are
-    indices only if all of them are: one number among words is a mistake.
-
-    Args:
-        labels: of the images, in order; None where unknown.
-        vocabulary: its classes are meant.
-
-    Returns:
-        A class for each label, None where the label is None, and warnings.
-
-    Raises:
-        InputError: labels are not classes of the vocabulary; the message names some, with close classes and how many
-            images have them.
+    indices only if all of them are: one number among words is a mistake. Raises `InputError` for labels that are no
+    classes: it names some, with close classes and how many images have them.
     """
     counts = Counter(label for label in labels if label is not None)
     index = ClassIndex(vocabulary.classes)
@@ -68,11 +58,7 @@ def resolve_labels(labels: Sequence[str | None], vocabulary: Vocabulary) -> tupl
 
 
 def missing_vocabulary(labels: Sequence[str | None]) -> str:
-    """The message for a missing vocabulary: how to name one, and which shipped ones have the labels.
-
-    Args:
-        labels: of the images; None where unknown.
-    """
+    """The message for a missing vocabulary: how to name one, and which shipped ones have the labels of the images."""
     known = list(dict.fromkeys(label for label in labels if label is not None))
     message = "no vocabulary is named; name one with --vocab NAME|FILE"
     if held := _held_by(known):
@@ -84,12 +70,7 @@ def missing_vocabulary(labels: Sequence[str | None]) -> str:
 
 
 def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
-    """The end of a message: which shipped vocabularies have all these labels, smallest first; empty for none.
-
-    Args:
-        labels: without any, the result is empty.
-        but: a vocabulary to ignore.
-    """
+    """The end of a message: which shipped vocabularies but one have all these labels, smallest first; maybe none."""
     sizes: dict[str, int] = {}
     for name in available().keys() - {but} if labels else ():
         classes = load_vocabulary(name).classes

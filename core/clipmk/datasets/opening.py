@@ -35,20 +35,16 @@ _DATA = re.compile(r"\.(csv|tsv|jsonl?|parquet|tar)$", re.IGNORECASE)
 def open_dataset(names: str | Sequence[str], *, limit: int | None = None, columns: Columns = USUAL) -> Dataset:
     """Find the images of a dataset and their labels.
 
-    Args:
-        names: one of
-            a folder: of images (labels beside them in `truth.json`, `labels.csv` or `metadata.csv`), of one folder per
-            class (images may lie deeper, the label is the name of the upper folder), or of shards;
-            a table (CSV, TSV, JSON lines, Parquet) with the column `path` (below its folder) and, if known, `label`;
-            shards, WebDataset tar or Parquet with images inside: `x.tar`, a folder of them, several names, or a pattern
-            `train-{000..012}.tar`, `train-*.parquet`;
-            the rendered world: `world:test`, `world:counterfactual?scenes=600&seed=3&size=64`.
-        limit: most images used, spread evenly over the dataset; of the rendered world the first ones.
-        columns: names of a table's columns, where they are not the usual ones.
+    It is named by a folder of images (labels beside them in `truth.json`, `labels.csv` or `metadata.csv`), of one
+    folder per class (images may lie deeper, the label is the name of the upper folder), or of shards; by a table (CSV,
+    TSV, JSON lines, Parquet) with the column `path` (below its folder) and, if known, `label`, unless `columns` names
+    others; by shards, WebDataset tar or Parquet with images inside: `x.tar`, several names, or a pattern
+    `train-{000..012}.tar`, `train-*.parquet`; or by the rendered world: `world:test`,
+    `world:counterfactual?scenes=600&seed=3&size=64`.
 
-    Raises:
-        UsageError: the spec or the limit is invalid.
-        InputError: the dataset does not exist, is empty, incomplete, damaged, or names an image twice.
+    At most `limit` images are used, spread evenly over the dataset; of the rendered world the first ones. Raises
+    `UsageError` for an invalid spec or limit, and `InputError` for a dataset that does not exist, is empty, incomplete,
+    damaged, or names an image twice.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}; at least 1 image is needed")
@@ -74,11 +70,7 @@ def open_dataset(names: str | Sequence[str], *, limit: int | None = None, column
 
 
 def reader_of(info: DatasetInfo) -> Reader:
-    """Decodes the images of a dataset that was opened before; its paths are those of `Entry`.
-
-    Raises:
-        UsageError, InputError: it has to be opened again by its name, and cannot be (see `open_dataset`).
-    """
+    """Decodes the images of a dataset that was opened before; its paths are those of `Entry`."""
     if info.root is None or not os.path.isdir(info.root):  # noqa: PTH112 - rendered, moved, or of an older version
         return open_dataset(info.name, limit=1).reader
     from clipmk.datasets import entries, parquet  # noqa: PLC0415 - pyarrow
@@ -87,12 +79,7 @@ def reader_of(info: DatasetInfo) -> Reader:
 
 
 def _matches(pattern: str) -> list[str]:
-    """The names that a pattern means: those that braces expand to, whether they exist or not, or those that match it.
-
-    Raises:
-        UsageError: the braces are malformed.
-        InputError: nothing matches it.
-    """
+    """The names that a pattern means: those that braces expand to, existing or not, or those that match it."""
     if "{" in pattern or "}" in pattern:
         from clipmk.datasets.shards import expand_braces  # noqa: PLC0415 - numpy and Pillow
 

@@ -40,11 +40,7 @@ _READING = threading.Lock()
 
 
 def image_column(spec: str, columns: Columns) -> str | None:
-    """The column that holds the images themselves; None where there is none.
-
-    Raises:
-        InputError: it is not a Parquet file.
-    """
+    """The column that holds the images themselves; None where there is none."""
     noun = f"table {quoted(spec)}"
     with _opened(spec, noun) as file:
         wanted = columns.image and columns.image.strip().lower()
@@ -61,19 +57,7 @@ def image_column(spec: str, columns: Columns) -> str | None:
 def open_images(
     spec: str, files: Sequence[str], column: str, limit: int | None, columns: Columns, warnings: Iterable[str] = ()
 ) -> Dataset:
-    """The images inside Parquet files of one kind, in order.
-
-    Args:
-        spec: as the user gave it.
-        files: at least one.
-        column: that holds the images, see `image_column`.
-        limit: most images, spread evenly.
-        columns: that the user names.
-        warnings: what is known about the files.
-
-    Raises:
-        InputError: a file cannot be read, has no such column, or they hold no image.
-    """
+    """The images in the `column` of Parquet files of one kind, in order; `InputError` if they are damaged or empty."""
     root, places = below_common_folder(files)
     entries: list[Entry] = []
     notes = list(warnings)

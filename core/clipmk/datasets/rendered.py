@@ -42,11 +42,7 @@ class WorldReader:
 
 
 def open_world(spec: str, limit: int | None) -> Dataset:
-    """The first scenes of a split: `world:SPLIT?scenes=600&seed=0&size=64`; every class equally often.
-
-    Raises:
-        UsageError: the split or an option does not exist, or a value is out of range.
-    """
+    """The first scenes of a split: `world:SPLIT?scenes=600&seed=0&size=64`; every class equally often."""
     split, _, query = spec.removeprefix("world").removeprefix(":").partition("?")
     if split not in ALL_SPLITS:
         raise UsageError(

@@ -76,17 +76,9 @@ class _Sample:
 
 
 def open_shards(spec: str, shards: Sequence[str], limit: int | None, columns: Columns = USUAL) -> Dataset:
-    """The images of tar or Parquet files, in the order of the files and of what they hold.
+    """The images of tar or Parquet files of one kind, in the order of the files and of what they hold.
 
-    Args:
-        spec: as the user gave it.
-        shards: paths of the files, at least one.
-        limit: most images, spread evenly.
-        columns: of Parquet files, if the user names them.
-
-    Raises:
-        UsageError: the files are of several kinds.
-        InputError: a file is missing, compressed, truncated or damaged, or they hold no image.
+    Raises `InputError` for a file that is missing, compressed, truncated or damaged, or if they hold no image.
     """
     missing = [shard for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113 - never raises
     if missing:
@@ -135,11 +127,7 @@ def _open_parquet(spec: str, files: Sequence[str], limit: int | None, columns: C
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Every name that a pattern expands to, as in a shell: `a-{08..10}.tar`, `{train,val}.tar`.
-
-    Raises:
-        UsageError: a brace has no other, encloses neither a range nor a choice, or the names are too many.
-    """
+    """Every name that a pattern expands to, as in a shell: `a-{08..10}.tar`, `{train,val}.tar`."""
     import bracex  # noqa: PLC0415 - few patterns have braces
 
     try:
@@ -226,11 +214,7 @@ def _labelled_by_folder(entries: list[Entry], warnings: list[str]) -> list[Entry
 
 
 def _members(handle: BinaryIO, path: str) -> Iterator[tarfile.TarInfo]:
-    """All members of a tar file, one at a time; memory does not grow with their number.
-
-    Raises:
-        InputError: the file is compressed, not a tar file, truncated or damaged.
-    """
+    """All members of a tar file, one at a time; memory does not grow with their number."""
     label, head = f"tar file {quoted(path)}", handle.read(len(LFS_POINTER))
     handle.seek(0)
     if head == LFS_POINTER:

@@ -63,12 +63,7 @@ USUAL: Final = Columns()
 
 
 def read_table(path: str, columns: Columns, noun: str) -> tuple[list[ListedImage], list[str]]:
-    """The images of a table, and warnings about what is guessed or missing.
-
-    Raises:
-        ColumnError: it has no column of paths, or not the one that `columns` names.
-        InputError: it cannot be read or is malformed.
-    """
+    """The images of a table, and warnings about what is guessed or missing; `ColumnError` without a column of paths."""
     header, rows = read_rows(path, limit=_MAX_BYTES, noun=noun, error=InputError)
     label = f"{noun} {quoted(path)}"
     if not header:
@@ -85,11 +80,7 @@ def read_table(path: str, columns: Columns, noun: str) -> tuple[list[ListedImage
 def label_column(
     header: Sequence[str], columns: Columns, known: Sequence[str], noun: str, warnings: list[str]
 ) -> int | None:
-    """Index of the column of labels; a warning where there is none.
-
-    Raises:
-        ColumnError: there is none that the user names.
-    """
+    """Index of the column of labels; a warning where there is none, `ColumnError` where the user names it."""
     label = find_column(header, columns.label, known, noun, warnings)
     if label is None:
         warnings.append(f"{noun} has no column of labels ({', '.join(LABELS)}); {_others(header, '--label-column')}")
@@ -99,11 +90,7 @@ def label_column(
 def find_column(
     header: Sequence[str], named: str | None, known: Sequence[str], noun: str, warnings: list[str]
 ) -> int | None:
-    """Index of a column: the one that the user names, else the first of the known names.
-
-    Raises:
-        ColumnError: there is none that the user names.
-    """
+    """Index of a column: the one that the user names (`ColumnError` if there is none), else the first known one."""
     names = [name.strip().lower() for name in header]
     found = [names.index(name) for name in ([named.strip().lower()] if named else known) if name in names]
     if named and not found:
@@ -118,9 +105,6 @@ def _listed_images(cells: Iterable[tuple[Any, Any]], noun: str) -> list[ListedIm
     """Images of rows of (path, label), blank ones left out; equal labels share one object.
 
     Labels that are all whole numbers are read without the decimal point that a data frame gives them.
-
-    Raises:
-        InputError: a row has a label and no path, or a value that is neither a text nor a whole number.
     """
     images = list(_named(cells, noun))
     labels = {one.label for one in images if one.label is not None}
@@ -133,13 +117,8 @@ def _listed_images(cells: Iterable[tuple[Any, Any]], noun: str) -> list[ListedIm
 def cell_text(value: Any, noun: str, names: Mapping[int, str] | None = None) -> str | None:
     """A cell as text, None where it is blank; data frames write whole numbers as floats where some are missing.
 
-    Args:
-        value: of the cell.
-        noun: what the table is, for the message.
-        names: what the numbers mean; a number that is not among them means nothing.
-
-    Raises:
-        InputError: it is neither a text nor a whole number.
+    `names` says what numbers mean; one that is not among them means nothing. Raises `InputError` for anything but a
+    text or a whole number.
     """
     if value is None or value != value:  # noqa: PLR0124 - NaN
         return None
@@ -167,13 +146,8 @@ def _others(header: Sequence[str], option: str) -> str:
 def read_labels(path: str, columns: Columns = USUAL) -> dict[str, str]:
     """Labels of a label file: path of an image below the file's folder, with forward slashes -> label.
 
-    Args:
-        path: of the file, which has one of the names `LABEL_FILES`; without it, there are no labels.
-        columns: of a table, if the user names them.
-
-    Raises:
-        ColumnError: it is a table without a column of paths or of labels.
-        InputError: it cannot be read or is malformed.
+    The file has one of the names `LABEL_FILES`; without it, there are no labels. Raises `ColumnError` for a table
+    without a column of paths or of labels, `InputError` for what cannot be read.
     """
     if not os.path.lexists(path):
         return {}
@@ -189,11 +163,7 @@ def read_labels(path: str, columns: Columns = USUAL) -> dict[str, str]:
 
 
 def read_folder_labels(folder: str) -> dict[str, str]:
-    """Labels of the label files of a folder; the last file counts most.
-
-    Raises:
-        InputError: as `read_labels`.
-    """
+    """Labels of the label files of a folder; the last file counts most."""
     return {
         path: label
         for name in LABEL_FILES
@@ -202,11 +172,7 @@ def read_folder_labels(folder: str) -> dict[str, str]:
 
 
 def label_beside(path: str, labels_of: Callable[[str], Mapping[str, str]] = read_folder_labels) -> str | None:
-    """The label of an image from a label file in its folder or in the one above.
-
-    Raises:
-        InputError: as `labels_of` raises.
-    """
+    """The label of an image from a label file in its folder or in the one above."""
     folder, name = os.path.split(path)
     above, place = os.path.split(folder)
     label = labels_of(folder or ".").get(name)
@@ -214,11 +180,7 @@ def label_beside(path: str, labels_of: Callable[[str], Mapping[str, str]] = read
 
 
 def _truth(data: bytes) -> dict[str, str]:
-    """Labels of a `truth.json`: of the rendered world (a list of images), or of the sample images (an object).
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """Labels of a `truth.json`: of the rendered world (a list of images), or of the sample images (an object)."""
     content = json.loads(data)
     if not isinstance(content, dict):
         raise ValueError("it is not a JSON object")  # noqa: TRY004 - the data's fault, not the caller's

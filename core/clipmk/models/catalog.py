@@ -37,12 +37,6 @@ def list_models(sources: Collection[Source] = ("embedded", "local", "cached", "r
     """List the models that have a name: embedded models first, then registered, cached and downloadable ones.
 
     Imports neither torch nor open_clip, unless another version of open_clip is installed than `inventory` was made for.
-
-    Args:
-        sources: which of them to list.
-
-    Raises:
-        UsageError: the config file is malformed.
     """
     entries: list[ModelEntry] = []
     if "embedded" in sources:
@@ -77,18 +71,11 @@ def registered_models() -> Mapping[str, str]:
 
 
 def pool(name: str) -> tuple[str, ...]:
-    """The ids of the models in a pool, whether they exist or not.
+    """The ids of the models in a pool, in its order, each once, whether they exist or not.
 
-    Args:
-        name: one of `POOLS`, or a text file with one model per line. A `#` at the start of a line or after a space
-            begins a comment; empty lines are ignored.
-
-    Returns:
-        Ids as `load` takes them, in the pool's order, each once.
-
-    Raises:
-        UsageError: neither the pool nor the file exists.
-        InputError: the file cannot be read, is not UTF-8, is empty, or names a model twice.
+    A pool is one of `POOLS`, or a text file with one model per line. A `#` at the start of a line or after a space
+    begins a comment; empty lines are ignored. Raises `UsageError` if there is no such pool or file, `InputError` if the
+    file is unusable.
     """
     if name == "zoo":
         return tuple(embedded_names())
@@ -144,13 +131,8 @@ def pair_entry(name: str, tag: str) -> ModelEntry:
 def folder_entry(model_id: str, config: Path, weights: Path | None = None) -> tuple[ModelEntry, dict[str, Any]]:
     """The entry of a model folder, and the content of its configuration as `read_model_config` has it.
 
-    Args:
-        model_id: its id.
-        config: its configuration.
-        weights: its weight file; None to look for it.
-
-    Raises:
-        ModelError: the configuration is not that of an image-text model with square images, or there are no weights.
+    The weight file is looked for if none is given. Raises `ModelError` if there is none, or the configuration is not
+    that of an image-text model with square images.
     """
     folder, content = config.parent, read_model_config(config, model_id)
     weights = weights or weights_in(folder)
@@ -169,11 +151,7 @@ def repository_entry(entry: ModelEntry, repository: str, weights: Path) -> Model
 
 
 def checkpoint_entry(model_id: str, arch: str, path: Path) -> ModelEntry:
-    """The entry of a checkpoint file.
-
-    Raises:
-        ModelError: the file or the architecture does not exist.
-    """
+    """The entry of a checkpoint file; raises `ModelError` if the file or the architecture does not exist."""
     if not local.is_file(path):
         raise ModelError(f"checkpoint {str(path)!r} does not exist")
     name = architecture_spelt(arch) or arch
@@ -184,14 +162,7 @@ def checkpoint_entry(model_id: str, arch: str, path: Path) -> ModelEntry:
 
 
 def checkpoint_of(target: str) -> tuple[str | None, Path] | None:
-    """Architecture and file of `checkpoint:ARCHITECTURE:FILE`, or None and the weight file that an id names.
-
-    Returns:
-        None for any other id.
-
-    Raises:
-        ModelError: the architecture or the file is missing.
-    """
+    """Architecture and file of `checkpoint:ARCHITECTURE:FILE`, or None and a weight file that is named; else None."""
     if target.startswith(CHECKPOINT):
         arch, _, file = target.removeprefix(CHECKPOINT).partition(":")
         if not arch or not file:
@@ -204,10 +175,9 @@ def checkpoint_of(target: str) -> tuple[str | None, Path] | None:
 
 
 def training_of(tag: str) -> tuple[str | None, int | None, int | None]:
-    """What the tag of a pair says about its training: `laion2b_s34b_b79k` is LAION-2B, 34 billion samples seen.
+    """What a tag says: name of the dataset, image-text pairs in it, pairs shown in training (repetitions included).
 
-    Returns:
-        Readable name of the dataset, image-text pairs in all of it, pairs shown in training (repetitions included).
+    `laion2b_s34b_b79k` is LAION-2B, 34 billion samples seen.
     """
     data, pairs = _first_match("data", tag) or (None, None)
     seen = re.search(r"_s(\d+)([mb])(?=_|$)", tag)

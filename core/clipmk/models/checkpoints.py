@@ -60,10 +60,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a weight file, or of all shards of an index; they are mapped where that is possible.
 
     Names of wrappers (torch.compile, DistributedDataParallel, Lightning) are removed; those of `transformers` stay.
-
-    Raises:
-        ModelError: it is missing, damaged, a TorchScript archive, a pickle that would run code when read, or it does
-            not hold the state_dict of one model.
+    Raises `ModelError` for a file that is missing, damaged, a TorchScript archive, a pickle that would run code when
+    read, or that does not hold the state_dict of one model.
     """
     state: dict[str, Tensor] = {}
     for shard in shards(path):
@@ -88,11 +86,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """The models in a state_dict by the prefix of their names: the part before `logit_scale`, which every CLIP has.
 
-    DistributedDataParallel puts `module.` there, Lightning the name of an attribute, such as `model.`.
-
-    Returns:
-        One model for a usual file; several where a teacher or an average of the weights is stored, too. Where no
-        tensor is called `logit_scale`, all of them, under "".
+    DistributedDataParallel puts `module.` there, Lightning the name of an attribute, such as `model.`. There are
+    several where a teacher or an average of the weights is stored, too; without `logit_scale` all tensors are under "".
     """
     plain = {_WRAPPERS.sub(r"\1", name): tensor for name, tensor in state.items()}
     prefixes = [name.removesuffix("logit_scale") for name in plain if re.search(r"(^|\.)logit_scale$", name)]
@@ -148,16 +143,10 @@ def _inert() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, architecture: str) -> None:
-    """Load the tensors of a weight file into a model, every one of them.
+    """Load the tensors of a weight file (from `read_weights`) into a model on the CPU, every one of them.
 
-    Args:
-        model: on the CPU; on device "meta", only names and shapes are compared and no tensor is read.
-        state: from `read_weights`.
-        path: the file, for the message.
-        architecture: for the message.
-
-    Raises:
-        ModelError: the file is of another architecture; the message names a few tensors that do not fit.
+    On device "meta", only names and shapes are compared and no tensor is read. Raises `ModelError` with a few of the
+    tensors that do not fit.
     """
     skeleton = next(model.parameters()).is_meta
     tensors = {name: tensor.to("meta") if skeleton else tensor for name, tensor in state.items()}
@@ -234,15 +223,7 @@ def module_sha256(model: nn.Module) -> str:
 
 
 def text_fingerprint(spec: ModelSpec | None, tokenizer: Tokenizer | None) -> str:
-    """See `Backbone.text_fingerprint`.
-
-    Args:
-        spec: None for a module in memory.
-        tokenizer: only where the caller brings one.
-
-    Raises:
-        UsageError: the caller's tokenizer does not give tokens.
-    """
+    """See `Backbone.text_fingerprint`: without a spec for a module in memory; with the caller's tokenizer, if any."""
     known: list[object] = []
     if spec is not None:
         config = {name: value for name, value in spec.config.items() if name != "vision_cfg"}

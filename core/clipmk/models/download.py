@@ -65,19 +65,10 @@ class AbsentFileError(ModelError):
 
 
 def fetch(repository: str, names: Sequence[str], *, progress: TransferCallback | None = None) -> Path:
-    """Download the first of `names` that the repository has into the hub's cache, or resume an earlier attempt.
+    """Download the first of the files `names` that a repository, "org/name", has into the hub's cache, or resume that.
 
-    Args:
-        repository: "org/name".
-        names: of files, the preferred ones first.
-        progress: called while the file arrives.
-
-    Returns:
-        The file in the cache.
-
-    Raises:
-        ModelError: the hub cannot be reached, does not have the file, or refuses it; the disk is too small; the file
-            arrived damaged. The message says what to do.
+    Raises `ModelError`, which says what to do, if the hub cannot be reached, does not have the file or refuses it, the
+    disk is too small, or the file arrived damaged.
     """
     hub = _library()
     _check_reachable(hub.constants.ENDPOINT, repository)

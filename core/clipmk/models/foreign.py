@@ -47,17 +47,10 @@ def tables() -> dict[str, Any]:
 
 
 def convert(config: Mapping[str, Any], model_id: str) -> dict[str, Any]:
-    """The content of an `open_clip_config.json` for the same model, without its preprocessing.
+    """The content of an `open_clip_config.json` for the model of a `config.json`, without its preprocessing.
 
-    Args:
-        config: content of `config.json`.
-        model_id: for the message.
-
-    Returns:
-        `model_cfg`; for SigLIP also `trunk`, arguments of timm's image tower `TRUNK`.
-
-    Raises:
-        ModelError: the model is of a kind that cannot be converted, or its configuration is malformed.
+    It has `model_cfg`; for SigLIP also `trunk`, arguments of timm's image tower `TRUNK`. Raises `ModelError` for a kind
+    of model that cannot be converted, or a malformed configuration.
     """
     kind = config.get("model_type")
     if kind not in KINDS:
@@ -71,12 +64,7 @@ def convert(config: Mapping[str, Any], model_id: str) -> dict[str, Any]:
 
 
 def preprocessing(processor: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """open_clip's preprocessing configuration for an image processor of `transformers`.
-
-    Args:
-        processor: content of one of `PREPROCESSOR_NAMES`; empty for the defaults.
-        kind: one of `KINDS`.
-    """
+    """open_clip's preprocessing configuration for an image processor of `transformers`; empty: defaults of `kind`."""
     inner = processor.get("image_processor")
     given = inner if isinstance(inner, dict) else processor
     normalised, usual = given.get("do_normalize") is not False, 0.5 if kind == "siglip" else None

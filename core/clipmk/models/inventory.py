@@ -66,11 +66,7 @@ class Inventory:
 
 @functools.cache
 def inventory() -> Inventory:
-    """Read the shipped list, or open_clip's own where another version is installed than the list's.
-
-    Raises:
-        ModelError: the shipped file is missing.
-    """
+    """Read the shipped list, or open_clip's own where another version is installed than the list's."""
     with raised_as(ModelError, "clipmk must be reinstalled, for its list of models cannot be read", OSError):
         content = json_asset("open_clip.json")
     return shipped(content) if content["open_clip"] == _installed() else live(content)
@@ -111,15 +107,9 @@ def architecture(name: str) -> ModelEntry | None:
 
 
 def read_architecture(name: str, config: Mapping[str, Any], *, parameters: int | None = None) -> ModelEntry:
-    """Read the facts in an open_clip configuration: the entry of a model that has no weights yet.
+    """Read the facts in a model configuration of open_clip: the entry of a model that has no weights yet.
 
-    Args:
-        name: of the architecture or the model.
-        config: open_clip's model configuration.
-        parameters: their number, where it is known.
-
-    Raises:
-        ModelError: the configuration is not that of an image-text model with square images.
+    Raises `ModelError` if it is not that of an image-text model with square images.
     """
     with raised_as(ModelError, f"the configuration of {name!r} is not that of an image-text model", *MALFORMED):
         size = config["vision_cfg"].get("image_size", 224)
@@ -166,10 +156,7 @@ def canonical(name: str) -> str:
 
     A repository on the hub stands for the pair whose weights it has. Case and punctuation do not matter, a size may end
     in "px". `clip-` before an architecture means OpenAI's weights. A pair whose architecture has the wrong activation
-    stands for its `-quickgelu` twin.
-
-    Args:
-        name: as the user wrote it; not a folder, a checkpoint or a registered name.
+    stands for its `-quickgelu` twin. The name is not that of a folder, a checkpoint or a registered model.
     """
     known = inventory()
     wanted = tables()["twins"].get(name.lower().removeprefix("hf-hub:"), name)

@@ -98,12 +98,7 @@ def _check_types(model: object, arch: object, tokenizer: object) -> None:
 
 
 def describe(model: str) -> tuple[ModelInfo, int]:
-    """What `load` would load, and the bytes of its weights; builds the model only where they are random.
-
-    Raises:
-        ModelError: as `load`.
-        UsageError: as `load`.
-    """
+    """What `load` would load, and the bytes of its weights; builds the model only where they are random."""
     spec = resolve(model)
     if spec.weights is None:
         built, sha256 = _weighted(spec, download=False)
@@ -139,16 +134,7 @@ def _check_memory(entry: ModelEntry, device: torch.device, dtype: torch.dtype) -
 
 
 def pull(model_id: str, *, progress: TransferCallback | None = None) -> ModelEntry:
-    """Download whatever is missing of a model: weights, configuration, tokenizer.
-
-    Args:
-        model_id: as for `load`.
-        progress: called as each file arrives.
-
-    Raises:
-        ModelError: the model does not exist, cannot be downloaded, or needs the `transformers` package.
-        UsageError: it is a checkpoint file, which needs no download.
-    """
+    """Download what is missing of a model: weights, configuration, tokenizer; `progress` is called as files arrive."""
     spec = resolve(model_id, download=True, progress=progress)
     _need_transformers(spec)
     tokenizer_for(spec, download=True)
@@ -160,13 +146,7 @@ def pull(model_id: str, *, progress: TransferCallback | None = None) -> ModelEnt
 def build(spec: ModelSpec, *, download: bool = False, device: str = "cpu") -> nn.Module:
     """Build the model of a spec with random weights, in evaluation mode, with the activation its weights need.
 
-    Args:
-        spec: what to build.
-        download: let `transformers` download the configuration of its text encoder.
-        device: of the weights; "meta" for a skeleton without any.
-
-    Raises:
-        ModelError: it needs the `transformers` package, which is missing, or its configuration is invalid.
+    `download` lets `transformers` download the configuration of its text encoder; on device "meta" it has no weights.
     """
     if hub_text_tower(spec.config):
         _need_transformers(spec)
@@ -212,11 +192,7 @@ def _need_transformers(spec: ModelSpec) -> None:
 
 
 def tokenizer_for(spec: ModelSpec, *, download: bool = False) -> Tokenizer:
-    """The tokenizer that goes with a spec.
-
-    Raises:
-        ModelError: its files are not on this machine, or its vocabulary is of another size than the model's.
-    """
+    """The tokenizer of a spec; `ModelError` if its files are not here, or its vocabulary is not of the model's size."""
     text = spec.config["text_cfg"]
     unreadable = f"the tokenizer of {spec.entry.id!r} cannot be read"
     with raised_as(ModelError, unreadable, OSError, EOFError, ValueError, TypeError, zlib.error):
@@ -246,11 +222,7 @@ def _check_merges(path: Path) -> None:
 
 
 def needs_open_clip(model: str) -> bool:
-    """Whether loading a model imports open_clip, which takes longer than importing torch; True where it may.
-
-    Raises:
-        ModelError: no such embedded model.
-    """
+    """Whether loading a model imports open_clip, which takes longer than importing torch; True where it may."""
     target = catalog.registered_models().get(model, model)
     return not (target.startswith(catalog.EMBEDDED) and _is_plain(resolve(target)))
 
@@ -302,11 +274,7 @@ def _weighted(spec: ModelSpec, *, download: bool) -> tuple[nn.Module, str]:
 
 
 def read_checked(spec: ModelSpec) -> dict[str, torch.Tensor]:
-    """The weights of a spec, compared with its configuration before a model of that size is built.
-
-    Raises:
-        ModelError: they cannot be read, hold code, or do not fit.
-    """
+    """The weights of a spec, compared with its configuration before a model of that size is built."""
     if spec.weights is None:
         return {}
     state = read_weights(spec.weights)

@@ -78,13 +78,9 @@ def config_in(folder: Path) -> Path:
 
 
 def read_model_config(path: Path, model_id: str) -> dict[str, Any]:
-    """Read a model's configuration, see `config_in`.
+    """Read a configuration (see `config_in`) as `open_clip_config.json` has it; `ModelError` where it is unusable.
 
-    Returns:
-        Content of an `open_clip_config.json`; of a converted one also `trunk` (see `foreign.convert`).
-
-    Raises:
-        ModelError: the file or its folder is missing, malformed, or not that of a model we know.
+    That of a converted model also has `trunk` (see `foreign.convert`).
     """
     if not is_folder(path.parent):
         raise ModelError(f"model folder {str(path.parent)!r} does not exist")
@@ -104,11 +100,7 @@ def read_model_config(path: Path, model_id: str) -> dict[str, Any]:
 
 
 def read_json(path: Path, model_id: str) -> dict[str, Any]:
-    """Read a JSON object that belongs to a model.
-
-    Raises:
-        ModelError: it is missing, not a regular file, too large or too deep, or not JSON.
-    """
+    """Read a JSON object that belongs to a model; `ModelError` where it is missing, too large or deep, or not JSON."""
     if not os.path.lexists(path):
         raise ModelError(f"model {model_id!r} needs the file {str(path)!r}, which does not exist{_inside(path.parent)}")
     data = read_regular(path, limit=_JSON_LIMIT, noun="model configuration", error=ModelError)
@@ -165,11 +157,7 @@ def _is_convertible(path: Path) -> bool:
 
 
 def weights_in(folder: Path) -> Path:
-    """The weight file of a folder: by its usual name, else the only one.
-
-    Raises:
-        ModelError: there is none, or there are several without a usual name.
-    """
+    """The weight file of a folder: by its usual name, else the only one; `ModelError` if there is not exactly one."""
     own = os.path.lexists(folder / CONFIG_NAME)
     named = [folder / name for name in (WEIGHT_NAMES if own else (*foreign.WEIGHTS, *WEIGHT_NAMES))]
     found = [path for path in named if is_file(path)] or _weight_files(folder)
@@ -198,11 +186,7 @@ def _listed(folder: Path) -> list[str]:
 
 
 def shards(path: Path) -> list[Path]:
-    """The files that hold the weights: the file itself, or the shards that an index names.
-
-    Raises:
-        ModelError: the index is malformed or a shard is missing; or the file is one of several shards.
-    """
+    """The files that hold the weights: the file itself, or the shards that an index names, which must all be there."""
     part = re.search(r"-0*(\d+)-of-0*(\d+)\.[a-z]+$", path.name)
     if part is not None and part[2] != "1":
         raise ModelError(
@@ -216,11 +200,7 @@ def shards(path: Path) -> list[Path]:
 
 
 def shard_names(path: Path) -> list[str]:
-    """The file names in an index of shards; none for any other file.
-
-    Raises:
-        ModelError: the index is malformed.
-    """
+    """The file names in an index of shards; none for any other file."""
     if not path.name.endswith(INDEX):
         return []
     table = read_json(path, path.name).get("weight_map")
@@ -231,16 +211,7 @@ def shard_names(path: Path) -> list[str]:
 
 
 def merges_in(folder: Path, content: Mapping[str, Any], model_id: str) -> Path | None:
-    """The merges of a model's own tokenizer: `bpe.txt.gz`, or the file that its configuration names.
-
-    Args:
-        folder: the model's.
-        content: of its configuration; `"clipmk": {"bpe": FILE}` names another file.
-        model_id: for the message.
-
-    Raises:
-        ModelError: the configuration names a file that does not exist.
-    """
+    """The merges of a model's own tokenizer: `bpe.txt.gz`, or as `"clipmk": {"bpe": FILE}` in its configuration."""
     named = merges_named(content)
     path = folder / (named or "bpe.txt.gz")
     if path.is_file():
@@ -276,7 +247,7 @@ def _header_parameters(path: Path) -> int:
 
 
 def candidates(address: str) -> tuple[str, tuple[str, ...]]:
-    """Split open_clip's "org/repo/" or "org/repo/file" into the repository and its file names in order of preference.
+    """Repository and file names, the preferred ones first, of open_clip's "org/repo/" or "org/repo/file".
 
     As open_clip has it: safetensors instead of a named `.bin` or `.pth`.
     """
@@ -338,10 +309,7 @@ def cached_models() -> dict[str, tuple[Path, Path]]:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Forbid requests to the hub in this thread: tokenizers of `transformers` ask for news even of local files.
-
-    Other threads may download meanwhile.
-    """
+    """Forbid requests to the hub in this thread: tokenizers of `transformers` ask for news even of local files."""
     before = _offline.set(True)
     try:
         with _offline_patch:

@@ -15,19 +15,11 @@ from clipmk.system.text import printable, quoted
 
 
 def register(name: str, target: str, *, arch: str | None = None) -> str:
-    """Register a name for a model in the config file; everything else in it stays as it is.
+    """Register a name for a model in the config file, and return what it now stands for, with absolute paths.
 
-    Args:
-        name: letters and digits, with ".", "-", "_" between them; not the name of another model.
-        target: a folder with `open_clip_config.json` and weights, a checkpoint file (with `arch`), or any model id.
-        arch: open_clip's architecture, for a checkpoint.
-
-    Returns:
-        What the name now stands for: `local-dir:FOLDER`, `checkpoint:ARCHITECTURE:FILE` or the id, with absolute paths.
-
-    Raises:
-        UsageError: the name is taken or invalid, `arch` is missing or superfluous, or the config file is malformed.
-        ModelError: the target is not a model, or cannot be loaded: it holds code, or weights that do not fit.
+    A name has letters and digits, with ".", "-", "_" between them; `arch` is only for a checkpoint. Raises `UsageError`
+    if the name is taken or invalid, or `arch` is missing or superfluous, and `ModelError` if the target is not a model,
+    or cannot be loaded: it holds code, or weights that do not fit.
     """
     _check_name(name)
     stored = _checked_target(target, arch)
@@ -41,14 +33,7 @@ def register(name: str, target: str, *, arch: str | None = None) -> str:
 
 
 def unregister(name: str) -> str:
-    """Remove a registered name; the files it stands for stay.
-
-    Returns:
-        What it stood for.
-
-    Raises:
-        UsageError: no such name is registered, or the config file is malformed.
-    """
+    """Remove a registered name and return what it stood for; the files stay. `UsageError` if it is not registered."""
     known = catalog.registered_models()
     if name not in known:
         hint = printable(suggest(name, known)) if known else "there are none"

@@ -52,18 +52,11 @@ class ModelSpec:
 def resolve(
     model_id: str, *, arch: str | None = None, download: bool = False, progress: TransferCallback | None = None
 ) -> ModelSpec:
-    """Find what a model id stands for, and its weights.
+    """Find what a model id stands for, and its weights, by any id that `load` takes.
 
-    Args:
-        model_id: `embedded/NAME`, `NAME:TAG` in any spelling, `hf-hub:ORG/REPO`, `local-dir:FOLDER`, a
-            folder, a name registered in the config, a checkpoint file, or `checkpoint:ARCHITECTURE:FILE`.
-        arch: open_clip's architecture name, for a checkpoint file only.
-        download: download missing weights; without it no network request is made.
-        progress: called while files arrive.
-
-    Raises:
-        ModelError: the model does not exist or is not on this machine; the message says what to do.
-        UsageError: `arch` without a checkpoint, or a checkpoint without `arch`.
+    `arch` is for a checkpoint file only; missing weights are downloaded only if `download` is set. Raises `ModelError`,
+    which says what to do, if the model does not exist or is not on this machine, and `UsageError` if `arch` is missing
+    or superfluous.
     """
     try:
         return _resolve(model_id, arch=arch, download=download, progress=progress)
@@ -102,8 +95,8 @@ def _resolve(model_id: str, *, arch: str | None, download: bool, progress: Trans
 def pair_spec(name: str, tag: str) -> ModelSpec:
     """The spec of one of open_clip's pairs, without weights: its preprocessing and its activation.
 
-    The pair's own record decides about the activation, not the configuration of the architecture. (`canonical`
-    has chosen the architecture with the right one where there is one.)
+    The pair's own record decides about the activation, not the configuration of the architecture. (`canonical` has
+    chosen the architecture with the right one where there is one.)
     """
     config, settings = open_clip().get_model_config(name), open_clip().get_pretrained_cfg(name, tag)
     quick_gelu = bool(settings.get("quick_gelu", False)) and not config.get("quick_gelu", False)
@@ -120,10 +113,7 @@ def _checkpoint(path: Path, model_id: str, arch: str | None) -> ModelSpec:
 
 
 def _usual_preprocessing(arch: str) -> dict[str, Any]:
-    """The preprocessing that all pretrained tags of an architecture have; a checkpoint does not say.
-
-    Where they differ, open_clip's default holds, with a warning.
-    """
+    """The preprocessing of all tags of an architecture; where they differ, open_clip's default with a warning."""
     clip = open_clip()
     tags = [clip.get_pretrained_cfg(arch, tag) for tag in clip.list_pretrained_tags_by_model(arch)]
     agreed: dict[str, Any] = {}
@@ -146,13 +136,7 @@ def _embedded(target: str, model_id: str) -> ModelSpec:
 
 
 def _folder(path: Path, model_id: str, *, weights: Path | None = None) -> ModelSpec:
-    """The spec of a model with a configuration of its own.
-
-    Args:
-        path: the configuration.
-        model_id: the id.
-        weights: the weight file; None to look for it.
-    """
+    """The spec of a model with a configuration of its own; without a weight file that is looked for."""
     entry, content = catalog.folder_entry(model_id, path, weights)
     converted = path.name == foreign.CONFIG_NAME
     return ModelSpec(

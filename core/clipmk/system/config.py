@@ -64,11 +64,8 @@ class Config:
 def read_config() -> Config:
     """Read the config file at `locations.config_path()`; a missing one sets nothing.
 
-    Nor does one in a home folder that cannot be read, such as somebody else's; that is logged once.
-
-    Raises:
-        UsageError: the file cannot be read, is not TOML, or has an unknown key or a value that cannot be used; the
-            message names file, line and key.
+    Nor does one in a home folder that cannot be read, such as somebody else's; that is logged once. Raises `UsageError`
+    with file, line and key for what is malformed, unknown or of no use.
     """
     path = config_path()
     try:
@@ -82,11 +79,7 @@ def read_config() -> Config:
 
 
 def config_bytes(path: Path) -> bytes:
-    """The bytes of a config file; none of a missing one.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
+    """The bytes of a config file; none of a missing one. `UsageError` if it cannot be read."""
     with raised_as(UsageError, f"config {quoted(path)} cannot be read", OSError):
         with contextlib.suppress(FileNotFoundError):
             return path.read_bytes()
@@ -94,15 +87,7 @@ def config_bytes(path: Path) -> bytes:
 
 
 def parse_config(data: bytes, path: Path) -> Config:
-    """Parse and check the bytes of a config file.
-
-    Args:
-        data: the bytes.
-        path: the file, for messages.
-
-    Raises:
-        UsageError: as `read_config`.
-    """
+    """Parse and check the bytes of a config file; see `read_config` for what it raises."""
     if not data:
         return Config()
     import tomllib  # noqa: PLC0415 - most users have no config file
@@ -207,11 +192,7 @@ def config_options(config: Config) -> dict[str, Any]:
 def environment_options(readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """Option -> its value in the environment, for those whose variable is set and not empty.
 
-    Args:
-        readers: option -> what reads its text and raises a ValueError that says what it must be.
-
-    Raises:
-        UsageError: a text cannot be read.
+    Each is read by its reader, whose ValueError says what it must be; it becomes a `UsageError`.
     """
     values = {}
     for option, read in readers.items():
@@ -252,13 +233,8 @@ def switch(text: str) -> bool:
 def settings_from(options: Mapping[str, Any], config: Config, *, prediction_count: int | None = None) -> Settings:
     """The preset and what changes it. A preset that an option names replaces the config's `[settings]`.
 
-    Args:
-        options: "preset", "grounding", "seed" and "top"; missing or None where the config or the preset decides.
-        config: the config file.
-        prediction_count: how many classes are reported by default; None: as the preset has it.
-
-    Raises:
-        UsageError: the preset or a value does not exist.
+    Options are "preset", "grounding", "seed" and "top", missing or None where the config or the preset decides, as it
+    does for `prediction_count` if that is None. Raises `UsageError` for what does not exist.
     """
     named = options.get("preset")
     name = named or config.preset or "default"

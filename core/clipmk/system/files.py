@@ -41,15 +41,8 @@ def read_regular(
 ) -> bytes:
     """Read a regular file whole; pipes, devices, sockets and folders are refused without ever blocking.
 
-    Args:
-        path: as the user gave it; the message repeats it. `~` at its beginning is the home folder.
-        limit: most bytes accepted.
-        noun: what the file should be, for the message ("image").
-        error: class of error to raise.
-        suffixes: lower-case endings of files to suggest when the file does not exist.
-
-    Raises:
-        ClipmkError: as `error`; the file is missing, unreadable, not a regular file, or larger than `limit`.
+    Messages repeat the path as the user gave it (`~` is the home folder), call the file a `noun`, and suggest files
+    with the lower-case `suffixes` where it is missing. Raises `error`, also for more than `limit` bytes.
     """
     shown = f"{noun} {quoted(path)}"
     if not str(path):
@@ -75,11 +68,7 @@ def read_regular(
 
 
 def decoded(data: bytes | str, label: str, error: type[ClipmkError]) -> str:
-    """UTF-8 text, with or without a byte order mark.
-
-    Raises:
-        ClipmkError: as `error`; it is not UTF-8.
-    """
+    """UTF-8 text, with or without a byte order mark; raises `error` for anything else."""
     try:
         return data if isinstance(data, str) else data.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
@@ -92,10 +81,7 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
 
     The bytes go to a temporary file in the same folder, are flushed to the disk and renamed over `path` (a link is
     followed); on any failure the temporary file is removed and `path` stays as it was. `private` files are readable by
-    their owner only, others follow the umask.
-
-    Raises:
-        ClipmkError: the file cannot be written; the message says why.
+    their owner only, others follow the umask. Raises `ClipmkError`, which says why it cannot be written.
     """
     import secrets  # noqa: PLC0415 - loads hashlib, which readers do not need
 
@@ -118,21 +104,13 @@ def atomic_write(path: str | Path, *, private: bool = True) -> Iterator[BinaryIO
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write UTF-8 text completely or not at all, by `atomic_write`; what UTF-8 cannot encode is escaped.
-
-    Raises:
-        ClipmkError: it cannot be written.
-    """
+    """Write UTF-8 text completely or not at all, by `atomic_write`; what UTF-8 cannot encode is escaped."""
     with atomic_write(path, private=False) as handle:
         handle.write(text.encode("utf-8", "backslashreplace"))
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents where they are missing.
-
-    Raises:
-        ClipmkError: it cannot be created; the message says why.
-    """
+    """Create a folder and its parents where they are missing; `ClipmkError` says why it cannot be created."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
@@ -149,9 +127,7 @@ def unwritable(path: str | Path, reason: OSError) -> ClipmkError:
 def file_lock(path: Path, *, seconds: float) -> Iterator[None]:
     """Hold a lock file while the block runs; where there are no locks, go on without, which is logged.
 
-    Raises:
-        filelock.Timeout: another process held it for `seconds`.
-        OSError: the file cannot be created.
+    Raises filelock.Timeout if another process holds it for `seconds`, and OSError.
     """
     from filelock import FileLock  # noqa: PLC0415 - loads asyncio, which readers of a config do not need
 

@@ -64,10 +64,7 @@ def texts_dir() -> Path:
 
 
 def socket_path() -> Path:
-    """Where `clipmk serve` listens, absolute; `CLIPMK_SOCKET` moves it.
-
-    In the session's runtime folder (`XDG_RUNTIME_DIR`) where there is one, else in the cache. It need not exist.
-    """
+    """Where `clipmk serve` listens, absolute: in `XDG_RUNTIME_DIR`, else in the cache; `CLIPMK_SOCKET` moves it."""
     chosen = _chosen("CLIPMK_SOCKET")
     if chosen is None:
         runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
@@ -97,14 +94,7 @@ def cache_info() -> CacheInfo:
 
 
 def clear_cache() -> CacheInfo:
-    """Remove the cached files, and nothing that `clipmk` did not put there.
-
-    Returns:
-        What was removed.
-
-    Raises:
-        ClipmkError: a file cannot be removed.
-    """
+    """Remove the cached files, and nothing that `clipmk` did not put there; returns what was removed."""
     before = cache_info()
     for path in cached_texts(*_CACHED, *_LOCKS):
         with raised_as(ClipmkError, f"{quoted(path)} cannot be removed", OSError):

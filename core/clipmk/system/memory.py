@@ -25,11 +25,7 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Key, Value]):
-    """Values within a budget of weight; the least recently used are dropped first, a single one may be heavier.
-
-    Attributes:
-        budget: largest weight of all values together; may be changed before a `put`.
-    """
+    """Values within a `budget` of weight; the least recently used are dropped first, a single one may be heavier."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -83,16 +79,7 @@ def remedies(device: torch.device, dtype: torch.dtype) -> list[str]:
 
 @contextlib.contextmanager
 def memory_named(device: torch.device | str, subject: str, helps: Sequence[str]) -> Iterator[None]:
-    """Turn every kind of out-of-memory error into one that says what to try.
-
-    Args:
-        device: where the work is done.
-        subject: what needs the memory.
-        helps: what to try, at least one.
-
-    Raises:
-        OutOfMemoryError: in place of what torch or Python raises.
-    """
+    """Turn every out-of-memory error into an `OutOfMemoryError` that names the subject and `helps`: what to try."""
     try:
         yield
     except (RuntimeError, MemoryError) as reason:

@@ -28,12 +28,7 @@ _BLANK: Final = "0" * 64
 
 
 def open_parquet(path: str | Path) -> pq.ParquetFile:
-    """Open a file by the bytes of its name: pyarrow refuses names that are not UTF-8.
-
-    Raises:
-        OSError: it cannot be read.
-        pyarrow.ArrowException: it is not a Parquet file.
-    """
+    """Open a file by the bytes of its name: pyarrow refuses names that are not UTF-8."""
     file = pa.OSFile(os.fsencode(path))
     if file.read(len(LFS_POINTER)) == LFS_POINTER:
         raise pa.ArrowInvalid(f"it {LFS_HINT}")
@@ -44,13 +39,8 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
 def open_table(path: Path, schema: pa.Schema, made_of: str | None = None) -> Iterator[pq.ParquetFile]:
     """Open a file whose columns are known; errors while reading it name the file, too.
 
-    Args:
-        path: of the file.
-        schema: its columns.
-        made_of: what it must be made of; None: its content is not checked.
-
-    Raises:
-        InputError: it does not exist, is damaged, or has other columns than `schema`.
+    Its content is checked against the digest `made_of` unless that is None. Raises `InputError` if it does not exist,
+    is damaged, or has other columns than `schema`.
     """
     try:
         with open_parquet(path) as file:
@@ -70,11 +60,7 @@ def open_table(path: Path, schema: pa.Schema, made_of: str | None = None) -> Ite
 def read_table(
     path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, *, made_of: str | None = None
 ) -> pa.Table:
-    """Read a file, or some of its columns, one chunk per column; see `open_table`.
-
-    Raises:
-        InputError: as in `open_table`.
-    """
+    """Read a file, or some of its columns, one chunk per column; see `open_table`."""
     with open_table(path, schema, made_of) as file:
         return file.read(columns=columns).combine_chunks()
 
@@ -89,26 +75,16 @@ def is_intact(path: Path, made_of: str) -> bool:
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path, schema: pa.Schema, made_of: str) -> None:
-    """Write rows, each with a value (or None) for every column.
-
-    Raises:
-        ClipmkError: the file cannot be written.
-    """
+    """Write rows, each with a value (or None) for every column."""
     with table_writer(path, schema, made_of) as writer:
         writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
 
 
 @contextlib.contextmanager
 def table_writer(path: Path, schema: pa.Schema, made_of: str) -> Iterator[pq.ParquetWriter]:
-    """Yield a writer whose file replaces `path` only when the block succeeds.
+    """Yield a writer whose file replaces `path` only when the block succeeds; its folder is created.
 
-    Args:
-        path: of the file; its folder is created.
-        schema: its columns.
-        made_of: digest of everything that the rows follow from, for `is_intact`.
-
-    Raises:
-        ClipmkError: the file cannot be written.
+    `made_of` is a digest of everything that the rows follow from, for `is_intact`. Raises `ClipmkError`.
     """
     make_folder(path.parent)
     with atomic_write(path, private=False) as handle:
@@ -127,12 +103,7 @@ def _mark(path: Path, made_of: str) -> str:
 
 
 def _digests(path: Path, mark: str) -> tuple[int, bytes, bytes]:
-    """Where the digest of a file stands, what stands there, and the digest of all other bytes.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is empty.
-    """
+    """Where the digest of a file stands, what stands there, and the digest of all other bytes."""
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,

@@ -33,20 +33,12 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def save(changes: Mapping[str, Value]) -> Config:
-    """Change single keys of the config file; comments, order and all other keys stay.
+    """Change single keys of the config file, and return its new contents; comments, order and all other keys stay.
 
-    The file and its folder are created where they are missing, readable by the user only. The file is replaced as a
-    whole, by one process at a time, and stays as it was when anything is raised.
-
-    Args:
-        changes: key -> value, with the table in front of a dot: ``{"theme": "dark", "settings.grounding": None}``.
-
-    Returns:
-        The new contents.
-
-    Raises:
-        UsageError: the file is malformed, or would be afterwards: a key that does not exist, a value of a wrong type.
-        ClipmkError: it cannot be written.
+    Keys have their table in front of a dot: ``{"theme": "dark", "settings.grounding": None}``. The file and its folder
+    are created where they are missing, readable by the user only. The file is replaced as a whole, by one process at a
+    time, and stays as it was when anything is raised: `UsageError` if it is malformed or would be afterwards,
+    `ClipmkError` if it cannot be written.
     """
     path = config_path()
     try:
@@ -75,11 +67,7 @@ def _save(changes: Mapping[str, Value], path: Path) -> Config:
 
 
 def _changed(before: bytes, changes: Mapping[str, Value], path: Path) -> bytes:
-    """The file's bytes with the changes.
-
-    Raises:
-        UsageError: a text is not UTF-8, or the file is written in a way that cannot be changed.
-    """
+    """The file's bytes with the changes."""
     try:
         with raised_as(UsageError, f"config {quoted(path)} cannot be changed", TOMLKitError, RecursionError):
             document = tomlkit.parse(before.decode("utf-8-sig"))

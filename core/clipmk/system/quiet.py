@@ -21,13 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class SharedPatch:
-    """A value of a module that the first user replaces and the last one puts back, in whichever threads they are.
-
-    Args:
-        module: gives the module.
-        name: of the value.
-        replacement: makes the replacement of the value.
-    """
+    """A value of a module that the first user replaces and the last one puts back, in whichever threads they are."""
 
     def __init__(self, module: Callable[[], Any], name: str, replacement: Callable[[Any], Any]) -> None:
         self._module, self._name, self._replacement = module, name, replacement
@@ -75,12 +69,8 @@ def quiet(*, ignoring: str | None = None) -> Iterator[None]:
     """Send what libraries print to stderr, their warnings to our log, their records on the root logger to debug.
 
     open_clip calls `logging.warning` on the root logger ("initialized randomly", before it loads the weights), which
-    also installs a handler when there is none; a temporary NullHandler prevents that.
-
-    Covers this thread only: not the threads that a library starts, nor other threads of ours.
-
-    Args:
-        ignoring: drop warnings that contain this text.
+    also installs a handler when there is none; a temporary NullHandler prevents that. Covers this thread only, and
+    drops warnings that contain the text `ignoring`.
     """
     root, handler, to_debug = logging.getLogger(), logging.NullHandler(), _ToDebug()
     root.addHandler(handler)
@@ -101,11 +91,7 @@ def quiet(*, ignoring: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def captured_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect the warnings of this thread instead of showing them; those of other threads are shown as ever.
-
-    Yields:
-        A list that fills as warnings come: all of them, whatever the filters say.
-    """
+    """Collect all warnings of this thread in a list, whatever the filters say; those of other threads are shown."""
     seen: list[warnings.WarningMessage] = []
     _thread.captures.append(seen)
     try:

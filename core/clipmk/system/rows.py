@@ -30,16 +30,8 @@ def read_rows(
     """The columns of a table and its rows, blank ones left out; the cells of CSV and TSV are texts.
 
     Of Parquet, nested and binary columns are not read. Spreadsheets write a byte order mark, CRLF, UTF-16, and
-    semicolons in some countries; blanks around the name of a column and before a cell do not count.
-
-    Args:
-        path: as the user gave it; its ending is one of `TABLES`, else commas are expected.
-        limit: most bytes accepted.
-        noun: what the table is, for messages.
-        error: class of error to raise.
-
-    Raises:
-        InputError: as `error`; the table cannot be read or is malformed, also while the rows are read.
+    semicolons in some countries; blanks around the name of a column and before a cell do not count. The file's ending
+    is one of `TABLES`, else commas are expected. What cannot be read raises `error`, also while the rows are read.
     """
     ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - a name may hold a null character
     if ending == ".parquet":

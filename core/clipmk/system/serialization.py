@@ -39,11 +39,7 @@ class MalformedRecordError(ValueError):
 
 
 def from_plain(kind: type[Record], data: Any) -> Record:
-    """Make a record of the given dataclass from what `plain` and JSON made of it.
-
-    Raises:
-        MalformedRecordError: a field is missing, unknown, or of another type, or the record refuses its value.
-    """
+    """Make a record of the given dataclass from what `plain` and JSON made of it; else `MalformedRecordError`."""
     record: Record = _read(kind, data, kind.__name__)
     return record
 

@@ -47,13 +47,7 @@ def slug(text: str) -> str:
 
 
 def noted(names: Sequence[str], one: str, many: str) -> list[str]:
-    """A line about any number of things: `2 images are left out: 'a', 'b'`; no line about none.
-
-    Args:
-        names: of the things.
-        one: what follows the number 1.
-        many: what follows any other number.
-    """
+    """A line about any number of things: `2 images are left out: 'a', 'b'`; no line about none."""
     return [f"{len(names):,} {one_or_many(len(names), one, many)}: {listed(names, most=3)}"] if names else []
 
 
@@ -63,13 +57,7 @@ def encodable(text: str) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """`1 image`, `0 images`, `50,000 images`.
-
-    Args:
-        number: how many.
-        noun: for one.
-        plural: for any other number, where it is not the noun with an `s`.
-    """
+    """`1 image`, `0 images`, `50,000 images`; the plural is the noun with an `s` unless it is given."""
     return f"{number:,} {one_or_many(number, noun, plural or f'{noun}s')}"
 
 

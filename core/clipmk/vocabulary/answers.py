@@ -39,18 +39,11 @@ def from_answers(
 ) -> Vocabulary:
     """Join answers of the form `{class: [descriptor, ...]}` and choose one wording for each descriptor.
 
-    Thoughts before the answer are ignored; full stops, bullets, numbers, asterisks, "has" and the capital of a first
-    word are removed. Of wordings that differ only in articles, plurals and case, the most frequent one is used. A class
-    that is answered twice keeps all its descriptors.
-
-    Args:
-        answers: Label for messages, and content, of each; text around JSON objects is ignored.
-        name: Of the vocabulary.
-        classes: All classes, in order; empty: those that were answered.
-        templates: Prompts of a class.
-
-    Raises:
-        VocabularyError: an answer holds no JSON object or a broken one, a class is unknown or was not answered.
+    Each answer comes with a label for messages. Thoughts before the answer are ignored; full stops, bullets, numbers,
+    asterisks, "has" and the capital of a first word are removed. Of wordings that differ only in articles, plurals and
+    case, the most frequent one is used. A class that is answered twice keeps all its descriptors. `classes` has all
+    classes in order, or none: then they are those that were answered. Raises `VocabularyError` for an answer without
+    intact JSON, an unknown class or one without an answer.
     """
     answered = _joined(answers, classes)
     by_class = _with_one_wording({one: answered[one] for one in classes or answered})

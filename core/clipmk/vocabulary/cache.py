@@ -60,11 +60,7 @@ class Stored(NamedTuple):
 
 
 class Rows:
-    """Rows of several files, numbered through and found by their keys.
-
-    Args:
-        sources: where two hold the same key, the first counts.
-    """
+    """Rows of several files, numbered through and found by their keys; of the same key the first counts."""
 
     def __init__(self, sources: Sequence[Stored]) -> None:
         self._matrices = [one.rows.numpy() for one in sources]
@@ -100,12 +96,7 @@ def keys_of(texts: Iterable[tuple[str, ...]]) -> Keys:
 
 
 def write(path: Path, stored: Stored) -> None:
-    """Write a file, replacing what was there.
-
-    Raises:
-        ClipmkError: the file cannot be written.
-        SafetensorError: the disk is full.
-    """
+    """Write a file, replacing what was there; raises `ClipmkError`, or SafetensorError if the disk is full."""
     tensors = {"rows": stored.rows, "keys": torch.from_numpy(stored.keys.view(np.uint8))}
     metadata = {"format": FORMAT, "name": path.stem, "crc32": _checksum(tensors)}
     metadata["note"] = stored.note.encode("unicode_escape").decode()  # ASCII has the same length in any JSON
@@ -116,17 +107,10 @@ def write(path: Path, stored: Stored) -> None:
 
 
 def read(path: Path, *, check: bool = True) -> Stored:
-    """Memory-map a file.
+    """Memory-map a file, whose name is stored inside, too; `check` compares its checksum, which reads all of it.
 
-    Args:
-        path: of the file; its name is stored inside, too.
-        check: compare the checksum, which reads the whole file.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        OSError: it cannot be read.
-        SafetensorError: it is not a safetensors file, or truncated.
-        DamagedError: it has another format or name, or does not hold what was written.
+    Raises `DamagedError` if it has another format or name, or does not hold what was written, SafetensorError if it is
+    truncated or another kind of file, and OSError.
     """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}

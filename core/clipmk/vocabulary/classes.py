@@ -71,11 +71,7 @@ class ClassIndex:
 
 
 def resolve_class(vocabulary: Vocabulary, name: str) -> int:
-    """Index of the class that a name means (see `ClassIndex`).
-
-    Raises:
-        UsageError: there is no such class; the message names close ones.
-    """
+    """Index of the class that a name means (see `ClassIndex`); `UsageError` with close ones if there is none."""
     classes = vocabulary.classes
     found = (name,) if name in classes else ClassIndex(classes).spellings(name)
     if len(found) == 1:
@@ -100,14 +96,10 @@ class ClassList(NamedTuple):
 
 
 def parse_classes(argument: str) -> ClassList:
-    """Read a class list: an existing file, else `a,b,c`.
+    """Read a class list: an existing file, else `a,b,c`; `VocabularyError` where that is impossible.
 
     A text file has one class per line, `#` starts a comment line; `.json` holds a list of names; CSV, TSV and JSON
     lines have a column of names.
-
-    Raises:
-        VocabularyError: the file cannot be read or is of another kind, a name is blank, too long or holds control
-            characters.
     """
     label, path = f"class list {quoted(argument)}", os.path.expanduser(argument)  # noqa: PTH111 - may be a list
     is_file = "\0" not in path and os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112
@@ -122,12 +114,7 @@ def parse_classes(argument: str) -> ClassList:
 
 
 def parse_class_lines(text: str) -> ClassList:
-    """Read a class list that was typed: one class a line, `#` starts a comment line.
-
-    Raises:
-        VocabularyError: there is no class, or a name is too long or holds control characters; the message names its
-            line.
-    """
+    """Read a typed class list, one class a line, `#` starts a comment line; `VocabularyError` names bad lines."""
     return _class_list(_in_lines(text), [], "class list")
 
 
@@ -144,11 +131,7 @@ def _class_list(placed: list[tuple[str, Any]], notes: list[str], label: str) -> 
 
 
 def read_texts(path: str) -> tuple[str, ...]:
-    """The texts in a file, in any of the forms of a class list; each once.
-
-    Raises:
-        VocabularyError: as for `parse_classes`, or the file is empty.
-    """
+    """The texts in a file, at least one, in any of the forms of a class list; each once."""
     label = f"file of texts {quoted(path)}"
     placed = _in_file(os.path.expanduser(path), label, noun="file of texts")  # noqa: PTH111 - as class lists
     if not placed:

@@ -80,21 +80,11 @@ class TextBank:
 def load_bank(
     backbone: Backbone, vocabulary: Vocabulary, *, cache: bool = True, progress: Progress | None = None
 ) -> TextBank:
-    """Embed a vocabulary, or read it from the cache; a text is embedded once (once per `CHUNK`, where there are more).
+    """Embed a vocabulary, or read it from the cache, on the CPU; a text is embedded once (per `CHUNK` of them).
 
-    A damaged or unusable cache costs time, never the result: `TextBank.warnings` says so.
-
-    Args:
-        backbone: Encodes the texts that are not cached.
-        vocabulary: Classes, templates and descriptors.
-        cache: Whether to read and write the cache.
-        progress: Called with (texts done, texts to embed in all); an exception it raises cancels the work.
-
-    Returns:
-        On the CPU, memory-mapped where it is cached.
-
-    Raises:
-        ModelError: the text encoder gives vectors that are not finite or have no length.
+    A damaged or unusable cache costs time, never the result: `TextBank.warnings` says so. `progress` is called with
+    (texts done, texts to embed in all), and may raise to cancel. Raises `ModelError` for embeddings that are not finite
+    or have no length.
     """
     sections = sections_of(vocabulary)
     warnings: list[str] = []

@@ -95,11 +95,7 @@ class VocabularyReport:
 def check(vocabulary: Vocabulary, *, own: int = OWN_DESCRIPTORS) -> VocabularyReport:
     """Find what weakens explanations: concepts counted twice, descriptors that name a class, classes too alike.
 
-    The cost grows about linearly with the vocabulary.
-
-    Args:
-        vocabulary: The one to check.
-        own: Fewest descriptors of a class that every other class should lack.
+    Every class should have `own` descriptors that another lacks. The cost grows about linearly with the vocabulary.
     """
     classes, descriptors, by_class = vocabulary.classes, vocabulary.descriptors, vocabulary.by_class
     leaks = dict.fromkeys(_leaks(classes, descriptors))

@@ -32,11 +32,7 @@ _KEYS = ("name", "description", "classes", "templates", "descriptors", "descript
 
 
 def parsed(data: bytes | str, label: str) -> dict[str, Any]:
-    """JSON object with unique keys.
-
-    Raises:
-        VocabularyError: it is not an object, is empty, or is not UTF-8; the message begins with `label`.
-    """
+    """JSON object, not empty, with unique keys; else a `VocabularyError` that begins with `label`."""
     table = json_value(decoded(data, label, VocabularyError), label)
     if not isinstance(table, dict):
         raise VocabularyError(f"{label} is {kind_of(table)}; an object {{class: [descriptor, ...]}} is needed")
@@ -46,11 +42,7 @@ def parsed(data: bytes | str, label: str) -> dict[str, Any]:
 
 
 def json_value(text: str, label: str) -> Any:
-    """A JSON value in which every object has unique keys.
-
-    Raises:
-        VocabularyError: it is not JSON; the message begins with `label` and says where.
-    """
+    """A JSON value in which every object has unique keys; else a `VocabularyError` that says where."""
 
     def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
@@ -67,15 +59,9 @@ def json_value(text: str, label: str) -> Any:
 def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dict[str, Any]:
     """The fields of a `Vocabulary` that a file gives in either form; those with a default may be missing.
 
-    Fields that need nothing but `Vocabulary`'s own checks are returned as they are.
-
-    Args:
-        table: The file's object.
-        skipped: Collects what is wrong with descriptors of single classes, which are then skipped; a class with an
-            empty list has no descriptors. None: each of these is an error.
-
-    Raises:
-        VocabularyError: a key is unknown, or a value has the wrong form; the message says where.
+    Fields that need nothing but `Vocabulary`'s own checks are returned as they are. `skipped` collects what is wrong
+    with descriptors of single classes, which are then skipped; if it is None, these are errors as well. Raises
+    `VocabularyError`, which says where, for an unknown key or a value of the wrong form.
     """
     full = table if "classes" in table or "by_class" in table else {"by_class": table}
     for key in full:
@@ -102,12 +88,8 @@ def fields_of(table: dict[str, Any], *, skipped: list[str] | None = None) -> dic
 def cleaned(value: Any, changed: list[str]) -> Any:
     """A JSON value with clean texts: blanks of all kinds are spaces, invisible characters are dropped.
 
-    Args:
-        value: of `json_value`.
-        changed: collects the clean form of each text that was not clean.
-
-    Raises:
-        VocabularyError: keys of an object are the same once they are clean.
+    `changed` collects the clean form of each text that was not clean. Raises `VocabularyError` for keys that become the
+    same.
     """
     if isinstance(value, list):
         return [cleaned(one, changed) for one in value]
@@ -137,11 +119,7 @@ def cleaning_notes(changed: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_texts(values: Any, place: str) -> list[str]:
-    """A list of texts from outside, each as `checked_text`.
-
-    Raises:
-        VocabularyError: it is not a list, is empty, or texts are bad; `place` says where, for each.
-    """
+    """A list of texts from outside, each as `checked_text`; of errors `place` says where they are."""
     texts, faults = split_texts(values, place)
     if faults:
         raise VocabularyError(join_faults(faults))
@@ -172,11 +150,7 @@ def join_faults(faults: Sequence[str]) -> str:
 
 
 def checked_text(value: Any, place: str) -> str:
-    """One text from outside, without surrounding spaces.
-
-    Raises:
-        VocabularyError: it is not a text, blank, longer than `MAX_LENGTH` or holds control characters.
-    """
+    """One text from outside, without surrounding spaces; `VocabularyError` if it is blank, too long or not plain."""
     if not isinstance(value, str):
         raise VocabularyError(f"{place} is {kind_of(value)}; a text is needed")
     text = value.strip()
@@ -193,12 +167,7 @@ def checked_text(value: Any, place: str) -> str:
 
 
 def ask_texts(given: Iterable[str]) -> tuple[str, ...]:
-    """Texts that a user asks for, clean and each once.
-
-    Raises:
-        UsageError: it is not a list of texts.
-        VocabularyError: a text is blank, too long or holds control characters; the message says which.
-    """
+    """Texts that a user asks for, clean and each once; the error says which one cannot be used."""
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UsageError(f"texts is {given!r:.80}; it must be a list of texts")
     texts = [checked_text(cleaned(text, []), f"text {number}") for number, text in enumerate(given, 1)]
@@ -206,11 +175,7 @@ def ask_texts(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def unique(texts: Sequence[str], key: str) -> tuple[str, ...]:
-    """The texts as they are.
-
-    Raises:
-        VocabularyError: some repeat others; the message gives both places.
-    """
+    """The texts as they are, or a `VocabularyError` with the places of those that repeat others."""
     if len(set(texts)) == len(texts):
         return tuple(texts)
     first: dict[str, int] = {}

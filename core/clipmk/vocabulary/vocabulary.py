@@ -128,11 +128,7 @@ def available() -> dict[str, str]:
 
 
 def default_vocabulary(model_id: str) -> str:
-    """The vocabulary that an embedded model was trained with, also under a name of the user's own.
-
-    Raises:
-        UsageError: other models have no vocabulary of their own; the message names what exists.
-    """
+    """The vocabulary that an embedded model, or a registered name of one, was trained with; else `UsageError`."""
     target = model_id if model_id.startswith("embedded/") else read_config().models.get(model_id, model_id)
     if target.startswith("embedded/"):
         return "world"
@@ -170,14 +166,8 @@ def from_descriptor_json(
 ) -> Vocabulary:
     """Read either JSON form (see the module); classes keep the file's order, descriptors their first-seen order.
 
-    Args:
-        data: The file's content.
-        name: The vocabulary's name, unless the file gives one.
-        path: Of the file as the user gave it, for messages; None: they give the name.
-        skipped: See `reader.fields_of`.
-
-    Raises:
-        VocabularyError: malformed; the message gives line and column, or key and index, of several faults at once.
+    `name` is used unless the file gives one, `path` in messages; for `skipped` see `reader.fields_of`. Raises
+    `VocabularyError` with line and column, or key and index, of several faults at once.
     """
     label = f"vocabulary {quoted(path or name)}"
     table, changed = parsed(data, label), list[str]()

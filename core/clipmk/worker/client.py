@@ -68,11 +68,7 @@ class Connection:
         self._ids = itertools.count(1)
 
     def begin(self, session: Session) -> None:
-        """Send what all requests share.
-
-        Raises:
-            UnusableServerError: the server was lost.
-        """
+        """Send what all requests share."""
         with _lost_named():
             self._send(protocol.encode(Hello(version=protocol.VERSION, session=session)))
 
@@ -81,9 +77,7 @@ class Connection:
     ) -> Iterator[ImageExplained]:
         """The results of a request, one per image, in their order; `report` is called with (stage, done, total).
 
-        Raises:
-            RequestError: the server cannot do it.
-            UnusableServerError: the server was lost.
+        Raises `RequestError` if the server cannot do it, `UnusableServerError` if it was lost.
         """
         request = replace(request, id=next(self._ids))
         with _lost_named():
@@ -122,12 +116,9 @@ class Connection:
 
 @contextlib.contextmanager
 def connected(path: Path) -> Iterator[Connection | None]:
-    """Connect to the server at `path` and wait for its greeting; None if there is no server.
+    """Connect to the server at `path` and wait for its greeting; None if there is none. Leaving the block hangs up.
 
-    Leaving the block hangs up: what the server does for us is cancelled.
-
-    Raises:
-        UnusableServerError: what is there belongs to another user or is not a server of `clipmk`.
+    Raises `UnusableServerError` if what is there belongs to another user or is not a server of `clipmk`.
     """
     if not supported():
         yield None
@@ -148,11 +139,7 @@ def connected(path: Path) -> Iterator[Connection | None]:
 
 @contextlib.contextmanager
 def found_server(path: Path, session: Session) -> Iterator[Connection | None]:
-    """As `connected`, to a server that would answer as this process would, and with the session sent.
-
-    Raises:
-        UnusableServerError: the server differs, or cannot be used.
-    """
+    """As `connected`, to a server that would answer as this process would, and with the session sent."""
     with connected(path) as connection:
         if connection is not None:
             require_same(read_greeting(connection.first_line), identity(read_config()))
@@ -161,13 +148,9 @@ def found_server(path: Path, session: Session) -> Iterator[Connection | None]:
 
 
 def stop(path: Path) -> int | None:
-    """End the server at `path`, of whatever version, and wait until it has ended; nothing but a server is signalled.
+    """End the server at `path`, of whatever version; its process id once it has ended, or None if there is none.
 
-    Returns:
-        Its process id; None if there was no server.
-
-    Raises:
-        UnusableServerError: it belongs to another user, is not a server of `clipmk`, or does not end.
+    Nothing but a server is signalled: `UnusableServerError` if it is not our own, or does not end.
     """
     where = f"the server at {quoted(path)}"
     with raised_as(UnusableServerError, f"{where} cannot be ended", UnusableServerError), connected(path) as found:
@@ -191,11 +174,7 @@ def _lost_named() -> AbstractContextManager[None]:
 
 
 def require_own(connection: socket.socket) -> Peer:
-    """Who is at the other end.
-
-    Raises:
-        UnusableServerError: another user.
-    """
+    """Who is at the other end; `UnusableServerError` if it is another user."""
     peer = peer_of(connection)
     if peer.uid != os.getuid():
         raise UnusableServerError(f"it belongs to user {peer.uid}")
@@ -203,11 +182,7 @@ def require_own(connection: socket.socket) -> Peer:
 
 
 def read_greeting(line: bytes) -> Greeting:
-    """Decode the first line of a server.
-
-    Raises:
-        UnusableServerError: it is of another version, or not a server of `clipmk`.
-    """
+    """Decode the first line of a server; `UnusableServerError` if it is of another version, or not `clipmk`'s."""
     theirs, ours = _release(line), (protocol.VERSION, __version__)
     if theirs != ours:
         raise UnusableServerError(f"it is clipmk {theirs[1]}, protocol {theirs[0]}; this is {ours[1]}, {ours[0]}")
@@ -219,22 +194,14 @@ def read_greeting(line: bytes) -> Greeting:
 
 
 def require_same(greeting: Greeting, ours: dict[str, str]) -> None:
-    """Make sure that a server answers as this process would.
-
-    Raises:
-        UnusableServerError: it has another `identity`.
-    """
+    """Make sure that a server answers as this process would: `UnusableServerError` if it has another `identity`."""
     other = differences(ours, greeting.identity)
     if other:
         raise UnusableServerError(f"it was started with other {', '.join(other)}")
 
 
 def _release(greeting: bytes) -> tuple[object, str]:
-    """Protocol and release, whose places are the same in the greeting of every version.
-
-    Raises:
-        UnusableServerError: they are not there.
-    """
+    """Protocol and release, whose places are the same in the greeting of every version."""
     if not greeting.endswith(b"\n"):
         raise UnusableServerError("it refused the connection")
     try:

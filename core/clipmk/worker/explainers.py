@@ -33,13 +33,10 @@ ExplainerKey = tuple[object, ...]
 
 
 class Explainers:
-    """Explainers by model and session, as many as the memory holds; the least recently used is unloaded first.
+    """Explainers by model and session, as many as half of the device's memory holds; the least recent one goes first.
 
-    Together they may take half of the device's memory.
-
-    Args:
-        report: called with (stage, done, total) while loading; an exception raised in it cancels the work.
-        check: called while there is nothing to report; may raise likewise.
+    While loading, `report` is called with (stage, done, total), and `check` otherwise; both may raise to cancel the
+    work.
     """
 
     def __init__(self, *, report: Callable[[str, int, int], None], check: Callable[[], None]) -> None:

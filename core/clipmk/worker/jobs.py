@@ -42,10 +42,7 @@ class CancelledError(Exception):
 class Client:
     """One end of a conversation. Its methods are for the event loop, `send` for the threads that answer.
 
-    Args:
-        reader: its limit is the length of a line.
-        writer: to the same client.
-        patient: never hang up on a client for being slow.
+    The reader's limit is the length of a line; a patient one never hangs up on a client for being slow.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, patient: bool = False) -> None:
@@ -57,9 +54,7 @@ class Client:
     async def read_line(self, *, seconds: float | None) -> bytes:
         """The next line with its newline; `b""` where the conversation ends, also in the middle of a line.
 
-        Raises:
-            ProtocolError: the line is too long.
-            TimeoutError: it was not complete after `seconds`.
+        Raises `ProtocolError` for a line that is too long, TimeoutError for one that is not complete after `seconds`.
         """
         try:
             async with asyncio.timeout(None if self._patient else seconds):
@@ -71,11 +66,7 @@ class Client:
         return line if line.endswith(b"\n") else b""
 
     async def read_block(self, size: int) -> bytes | None:
-        """The next `size` bytes; None where the conversation ends before.
-
-        Raises:
-            TimeoutError: they were not complete after `ATTACH_SECONDS`.
-        """
+        """The next `size` bytes, or None where the conversation ends before; TimeoutError after `ATTACH_SECONDS`."""
         try:
             async with asyncio.timeout(None if self._patient else ATTACH_SECONDS):
                 return await self._reader.readexactly(size)
@@ -83,11 +74,7 @@ class Client:
             return None
 
     async def write(self, data: bytes) -> None:
-        """Send everything, after whatever is being sent; on failure, hang up.
-
-        Raises:
-            OSError: the client is gone, or did not take it within `WRITE_SECONDS` (`TimeoutError`).
-        """
+        """Send everything, after whatever is being sent; hang up and raise OSError if that fails or takes too long."""
         try:
             async with asyncio.timeout(None if self._patient else WRITE_SECONDS), self._writing:
                 self._writer.write(data)
@@ -135,20 +122,12 @@ class Job:
         self.progress = Progress(id=self.request.id, stage="waiting", done=0, total=0)
 
     def check(self) -> None:
-        """Called between the steps of the work.
-
-        Raises:
-            CancelledError: the answer is not wanted any more.
-        """
+        """Called between the steps of the work: raises `CancelledError` if the answer is not wanted any more."""
         if self.cancelled:
             raise CancelledError
 
     def send(self, answer: Answer) -> None:
-        """Send an answer.
-
-        Raises:
-            CancelledError: the client is gone or does not take it.
-        """
+        """Send an answer; raises `CancelledError` if the client is gone or does not take it."""
         try:
             self.client.send(encode(answer))
         except OSError as reason:  # a timeout is one
@@ -156,11 +135,7 @@ class Job:
             raise CancelledError from reason
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Send the progress of the work: the first step of a stage, the last, and one in `INTERVAL` between them.
-
-        Raises:
-            CancelledError: as `check` and `send`.
-        """
+        """Send the progress of the work: the first step of a stage, the last, and one in `INTERVAL` between them."""
         self.check()
         now = self.clock()
         if stage != self.progress.stage or 0 < total <= done or now - self.sent_at >= INTERVAL:
@@ -172,10 +147,7 @@ class Job:
 class JobQueue:
     """Jobs of all clients, processed in the order they came; downloads beside them.
 
-    Args:
-        warm_up: imports what the work needs.
-        answer: does the work, in a thread (see `clipmk.worker.service.Service.answer`).
-        clock: seconds.
+    `warm_up` imports what the work needs; `answer` does it, in a thread (see `clipmk.worker.service.Service.answer`).
     """
 
     def __init__(
@@ -206,19 +178,11 @@ class JobQueue:
         return self._clock() - self._busy_at
 
     def start(self) -> asyncio.Task[None]:
-        """Get ready, then process jobs until the queue is closed.
-
-        Returns:
-            The task that does; it fails where `warm_up` fails.
-        """
+        """Get ready, then process jobs until the queue is closed, in the task returned; it fails if `warm_up` does."""
         return self._begin(self._run())
 
     async def add(self, job: Job) -> None:
-        """Append a job.
-
-        Raises:
-            ProtocolError: its client has too many waiting.
-        """
+        """Append a job; `ProtocolError` if its client has too many waiting."""
         if not self._running:
             job.progress = Progress(id=job.request.id, stage="loading", done=0, total=0)
             await job.client.write(encode(job.progress))
@@ -304,9 +268,8 @@ def _summary(request: Request) -> str:
 async def converse(client: Client, queue: JobQueue, greeting: protocol.Greeting) -> None:
     """Greet a client and queue its requests until it closes its end; what is not answered by then is cancelled.
 
-    Raises:
-        ProtocolError: the client sent something else than a message of ours, and was sent that as a failure.
-        OSError: the client is gone, or silent (`TimeoutError`).
+    Raises `ProtocolError`, which the client was sent as a failure, for anything but a message of ours, and OSError
+    where the client is gone or silent.
     """
     try:
         await client.write(encode(greeting))

@@ -51,11 +51,7 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 async def _talk(source: BinaryIO, target: BinaryIO) -> int:
-    """Process what the app requests until it has gone.
-
-    Returns:
-        Exit status.
-    """
+    """Process what the app requests until it has gone; the exit status."""
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=protocol.REQUEST_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
     writing = await loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), target)

@@ -309,11 +309,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """Read a line back.
-
-    Raises:
-        ProtocolError: it is not a message of this version.
-    """
+    """Read a line back; `ProtocolError` if it is not a message of this version."""
     try:
         content = json.loads(line)
         kind = _TYPES[content.pop("type")]

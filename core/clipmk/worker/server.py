@@ -40,14 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves until it is stopped, or has had no request for a while.
-
-    Args:
-        service: answers the requests, all in one thread.
-        idle_s: seconds without a request after which it ends.
-        identity: see `clipmk.worker.client.identity`.
-        clock: seconds; decides what "a while" is.
-    """
+    """Serves requests, all in one thread, until it is stopped or has had none for `idle_s` seconds."""
 
     def __init__(
         self, service: Service, *, idle_s: float, identity: dict[str, str], clock: Callable[[], float] = time.monotonic
@@ -75,12 +68,8 @@ class Server:
     def serve(self, path: Path) -> bool:
         """Listen at `path` until the end; in the main thread SIGTERM, SIGINT and SIGHUP bring it about.
 
-        Returns:
-            Whether all threads have ended; False where a model is still busy, in which case the process should end at
-            once rather than tidy up.
-
-        Raises:
-            ClipmkError: see `clipmk.worker.unix_socket.listening`; or the models' libraries cannot be imported.
+        False where a model is still busy in its thread: the process should end at once rather than tidy up. Raises what
+        `listening` raises, and `ClipmkError` if the models' libraries cannot be imported.
         """
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()

@@ -77,12 +77,9 @@ class Service:
         from clipmk.pipeline import explainer  # noqa: F401, PLC0415
 
     def answer(self, job: Job) -> Final:
-        """Answer a request: sends its partial answers and returns the final one.
+        """Answer a request: sends its partial answers and returns the final one, or raises `CancelledError`.
 
-        Whatever is wrong with the request becomes `Failed`; an exception that leaves is a mistake in `clipmk`.
-
-        Raises:
-            CancelledError: the answer is not wanted any more.
+        Whatever is wrong with the request becomes `Failed`; any other exception is a mistake in `clipmk`.
         """
         if isinstance(job.request, protocol.Pull):  # in a thread of its own
             return _pull(job, job.request)

@@ -38,11 +38,7 @@ def supported() -> bool:
 
 
 def require_support() -> None:
-    """Refuse a system that has no private sockets.
-
-    Raises:
-        ClipmkError: it has none.
-    """
+    """Refuse a system that has no private sockets."""
     if not supported():
         raise ClipmkError(
             "clipmk serve needs Unix sockets that tell whose process is at the other end (SO_PEERCRED, Linux); "
@@ -74,12 +70,8 @@ def listener_pid(path: Path) -> int | None:
 def listening(path: Path) -> Iterator[socket.socket]:
     """Listen at `path` (mode 0600) while the block runs; nobody else can, and what a killed server left is replaced.
 
-    Args:
-        path: absolute; a missing folder is created, for its owner alone (mode 0700).
-
-    Raises:
-        ClipmkError: a server listens there already, something other than a socket is there, or the folder would let
-            others replace the socket.
+    A missing folder is created for its owner alone (mode 0700). Raises `ClipmkError` if a server listens there already,
+    something other than a socket is there, or the folder would let others replace the socket.
     """
     require_support()
     if len(os.fsencode(path)) > LONGEST_PATH:
