@@ -1,8 +1,4 @@
-"""How often models see a concept, tie it to their prediction, or do both: per model, and over a whole study.
-
-`ConceptCounts` counts shards into the rows of the table `concepts`, `AskedCounts` into those of `asked`;
-`ConceptTotals` is what the former add up to.
-"""
+"""How often models see a concept, tie it to their prediction, or do both: per model, and over a whole study."""
 
 from __future__ import annotations
 
@@ -25,11 +21,7 @@ _SEEN: Final = ("seen", "mutual", "mutual_right", "mutual_wrong")
 
 
 class ConceptCounts:
-    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images.
-
-    Args:
-        language: D_y of every class.
-    """
+    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images."""
 
     def __init__(self, language: ClassConcepts) -> None:
         self._language = language
@@ -49,11 +41,7 @@ class ConceptCounts:
         self._predicted.update(rows["predicted"].to_pylist())
 
     def rows(self, model: str, parts: str) -> list[TableRow]:
-        """One row for every descriptor that was seen or tied, sorted by name.
-
-        Raises:
-            KeyError: D_y of a predicted class is not known.
-        """
+        """One row of the table `concepts` for every descriptor that was seen or tied, sorted by name."""
         tied: Counter[str] = Counter()
         for predicted, images in self._predicted.items():
             tied.update(dict.fromkeys(self._language.by_class[predicted][: self._language.count], images))
@@ -71,12 +59,7 @@ class ConceptCounts:
 
 
 class AskedCounts:
-    """In how many images of one model each text is seen, tied to the predicted class, or both, shard by shard.
-
-    Args:
-        texts: of the study.
-        language: D_y of every class.
-    """
+    """In how many images of one model each text is seen, tied to the predicted class, or both, shard by shard."""
 
     def __init__(self, texts: Sequence[str], language: ClassConcepts) -> None:
         self._texts, self._language, self._images = texts, language, 0
@@ -115,7 +98,7 @@ class AskedCounts:
 
 @dataclass(frozen=True, slots=True)
 class ConceptTotals:
-    """Counts of descriptors, and the number of explanations they come from."""
+    """Counts of the table `concepts`, added up, and the number of explanations they come from."""
 
     explanations: int
     """Images × models × part methods that were explained."""

@@ -24,9 +24,7 @@ from clipmk.system.text import counted, printable, quoted
 
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """No telemetry, no progress display beside ours, and no messages of its core on our stderr (they are in its own log).
-
-Ray prints one line saying that the level was set, which cannot be prevented; without the level it prints more.
-"""
+Ray prints one line saying that the level was set, which cannot be prevented; without the level it prints more."""
 CONNECT_SECONDS: Final = 10.0
 """For a cluster's machine to accept a connection."""
 _CALLS: Final = 2
@@ -36,16 +34,10 @@ _CALLS: Final = 2
 def run_local(
     task: StudyTask, missing: Mapping[int, Sequence[str]], models: Sequence[str], *, progress: Progress
 ) -> Iterator[int]:
-    """Process shards in this process, in rising order.
+    """Process shards (shard -> the models that have not explained it) in this process, in rising order.
 
-    Args:
-        task: what to do.
-        missing: shard -> the models that have not explained it.
-        models: those to hold in memory: all that `missing` names, and those whose D_y alone is missing.
-        progress: called while models and texts are loaded.
-
-    Yields:
-        How many more images are done, per model.
+    `models` are held in memory: all that `missing` names, and those whose D_y alone is missing. Yields how many more
+    images are done, per model.
     """
     with contextlib.closing(ShardWorker(task, models, progress=progress)) as worker:
         prepared = map(worker.prepare, sorted(missing))
@@ -55,10 +47,7 @@ def run_local(
 
 
 class ShardActor:
-    """What Ray starts once per GPU: a `ShardWorker` that is given shard numbers by several threads.
-
-    One shard is processed at a time, while the images of the next one are decoded.
-    """
+    """What Ray starts once per GPU: processes one shard at a time, while the images of the next one are decoded."""
 
     def __init__(self, task: StudyTask, missing: Mapping[int, Sequence[str]], models: Sequence[str]) -> None:
         self._missing = missing
@@ -83,19 +72,9 @@ def run_ray(
 ) -> Iterator[int]:
     """Process shards on a Ray cluster: that of `RAY_ADDRESS`, else the one this machine belongs to, else a new one.
 
-    Args:
-        task: what to do; its folder must be at the same path on every machine.
-        missing: shard -> the models that have not explained it.
-        models: those that every actor holds.
-        workers: how many actors; None: as many as there are GPUs, or groups of `task.threads` cores.
-        progress: called when Ray starts.
-
-    Yields:
-        How many more images are done, per model.
-
-    Raises:
-        UsageError: Ray is not installed, or the cluster has no room for an actor.
-        ClipmkError: the cluster cannot be reached or started, or a shard failed; the message is Ray's or the actor's.
+    As `run_local`; the folder must be at the same path on every machine. `workers` None: as many actors as there are
+    GPUs, or groups of `task.threads` cores. UsageError if Ray is not installed, or the cluster has no room for an
+    actor; ClipmkError if it cannot be reached or started, or a shard failed, with Ray's or the actor's message.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in _SILENT.items()})
     try:
@@ -119,11 +98,7 @@ def run_ray(
 
 
 def _start(ray: Any) -> None:
-    """Connect to the cluster of `RAY_ADDRESS`, or to this machine's, or start one.
-
-    Raises:
-        ClipmkError: it does not answer or does not start.
-    """
+    """Connect to the cluster of `RAY_ADDRESS`, or to this machine's, or start one."""
     address = os.environ.get("RAY_ADDRESS")
     what, advice = "Ray does not start", ""
     if address:
@@ -165,11 +140,7 @@ def _work(
 
 
 def _capacity(resources: Mapping[str, float], *, on_gpus: bool, threads: int) -> int:
-    """How many actors fit on the cluster.
-
-    Raises:
-        UsageError: none.
-    """
+    """How many actors fit on the cluster; UsageError if none."""
     gpus, cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
     room = gpus if on_gpus else cores // threads
     if room < 1:

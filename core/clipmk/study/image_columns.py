@@ -1,7 +1,4 @@
-"""The numeric columns of one model's images, and their means as rows of the tables `models` and `classes`.
-
-The columns are collected shard by shard in a structured array; no text is kept.
-"""
+"""The numeric columns of one model's images, and their means as rows of the tables `models` and `classes`."""
 
 from __future__ import annotations
 
@@ -51,16 +48,9 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
 
 
 def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int64], *, points: int) -> ImageColumns:
-    """The numbers in a shard's rows of one part method.
+    """The numbers in a shard's rows (`schema.images_schema`) of one part method; new classes are added to `codes`.
 
-    Args:
-        rows: by `schema.images_schema`.
-        codes: of all classes; new ones are added.
-        groups: of every image of the dataset.
-        points: 3L + 1, at least as many as the longest curve has.
-
-    Raises:
-        ValueError: a curve is longer than `points`.
+    `groups` are those of every image of the dataset. ValueError if a curve has more than `points` (3L + 1) points.
     """
     rows = rows.sort_by("image")
     found = np.zeros(rows.num_rows, _dtype(points, 1))
@@ -145,14 +135,7 @@ def behind(measured: ImageColumns, reference: ImageColumns) -> TableRow:
 
 
 def class_rows(model: ModelInfo, parts: str, measured: ImageColumns, classes: Sequence[str]) -> list[TableRow]:
-    """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers.
-
-    Args:
-        model: what was measured.
-        parts: the part method.
-        measured: with codes of `classes`.
-        classes: name of every code.
-    """
+    """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers."""
     found = measured[measured["explained"]]
     order = np.argsort(found["label"], kind="stable")
     labels = found["label"][order]

@@ -205,11 +205,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a study's manifest.
-
-    Raises:
-        InputError: it is missing, damaged, or has another format.
-    """
+    """Read a study's manifest; InputError if it is missing, damaged, or has another format."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as reason:
@@ -237,8 +233,7 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
 
     The lines are what a user can act on: names and sizes of datasets, names of vocabularies and presets. Differences
     that follow from others are left out, and hashes wherever another line shows the difference. Versions and the
-    command do not count, nor do two names for the same images or words. Other models are one line with their ids;
-    hashes are shortened.
+    command do not count, nor do two names for the same images or words. Other models are one line with their ids.
     """
     there, here = _facts(old, new), _facts(new, old)
     changed = {key for key in there.keys() | here.keys() if there.get(key) != here.get(key)}

@@ -84,13 +84,10 @@ def published_models() -> tuple[PublishedModel, ...]:
 
 
 def against_paper(models: Sequence[TableRow]) -> list[PaperRow]:
-    """The published numbers beside those of a study, for every model in both, in the paper's order.
+    """The published numbers beside those of a study (table `models`), for every model in both, in the paper's order.
 
     Models are the same if architecture and pretrained tag are; open_clip runs OpenAI's weights under both names
     (`ViT-B-32` and `ViT-B-32-quickgelu`) with the same activation.
-
-    Args:
-        models: rows of the table `models`.
     """
     found = []
     for published in published_models():

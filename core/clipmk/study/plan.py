@@ -45,18 +45,8 @@ class PlannedImage:
 def make_plan(entries: Sequence[Entry], labels: Sequence[str | None], *, fit: Fit, shard_size: int) -> pa.Table:
     """Divide a dataset into groups and shards; the same arguments give the same plan.
 
-    Args:
-        entries: images in the dataset's order, at least one.
-        labels: their classes as the vocabulary spells them; None where unknown.
-        fit: find parts image by image, or for groups of images of a class (see the module).
-        shard_size: most images in a shard.
-
-    Returns:
-        A table of the schema `PLAN`, sorted by shard, group and image; groups and shards are numbered from 0 without
-        gaps.
-
-    Raises:
-        UsageError: a shard does not hold a group.
+    Labels are spelled as in the vocabulary, None where unknown. The table, by the schema `PLAN`, is sorted by shard,
+    group and image; groups and shards are numbered from 0 without gaps. UsageError if a shard does not hold a group.
     """
     least = GROUP_LIMIT if fit == "batch" else 1
     if shard_size < least:
@@ -80,11 +70,7 @@ def make_plan(entries: Sequence[Entry], labels: Sequence[str | None], *, fit: Fi
 
 
 def write_plan(plan: pa.Table, path: Path, made_of: str) -> None:
-    """Write a plan completely or not at all, a row group per shard.
-
-    Raises:
-        ClipmkError: it cannot be written.
-    """
+    """Write a plan completely or not at all, a row group per shard."""
     starts = np.flatnonzero(np.diff(plan["shard"].to_numpy(), prepend=-1))
     ends = [*starts[1:].tolist(), plan.num_rows]
     with table_writer(path, PLAN, made_of) as writer:
@@ -93,21 +79,13 @@ def write_plan(plan: pa.Table, path: Path, made_of: str) -> None:
 
 
 def shard_sizes(path: Path) -> dict[int, int]:
-    """The number of images in each shard of a plan.
-
-    Raises:
-        InputError: the plan is missing or damaged.
-    """
+    """The number of images in each shard of a plan; InputError if it is missing or damaged."""
     with open_table(path, PLAN) as file:
         return {number: file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)}
 
 
 def read_shard(path: Path, number: int) -> list[PlannedImage]:
-    """The images of one shard, sorted by group and image; other shards are not read.
-
-    Raises:
-        InputError: the plan or the shard is missing or damaged.
-    """
+    """The images of one shard, sorted by group and image, without reading others; InputError if it is damaged."""
     with open_table(path, PLAN) as file:
         if not 0 <= number < file.num_row_groups:
             shards = counted(file.num_row_groups, "shard")

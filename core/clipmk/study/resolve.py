@@ -81,9 +81,7 @@ def with_other_models(request: StudyRequest, asked: Sequence[Described]) -> list
 def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple[Manifest, tuple[str, ...]]:
     """The manifest of this study, new or that of the folder, and warnings; a new one is written with its plan.
 
-    Raises:
-        UsageError: the folder holds a different study.
-        InputError: it holds shards of another study, whose manifest is lost.
+    UsageError if the folder holds a different study, InputError if it holds shards whose manifest is lost.
     """
     folder = request.folder
     old = read_manifest(folder.manifest) if folder.manifest.exists() else None
@@ -119,13 +117,10 @@ def resolve_manifest(request: StudyRequest, infos: Sequence[ModelInfo]) -> tuple
 
 
 def _continued(request: StudyRequest, old: Manifest, new: Manifest) -> Manifest:
-    """The folder's study, with more models if it is to be extended.
+    """The folder's study, with more models if it is to be extended; UsageError if another study is asked for.
 
     A model that was added and has no result yet is not binding: the study continues without it if it is not asked for,
     so that a model that cannot be loaded does no harm.
-
-    Raises:
-        UsageError: what is asked for is a different study.
     """
     asked = {model.id for model in new.models}
     results = {model.id for model in old.models if any(request.folder.shard(model.id, 0).parent.glob("*.parquet"))}

@@ -80,11 +80,7 @@ class Results:
         return {family: list(rows) for family, rows in groupby(self.models, key=lambda row: str(row["family"]))}
 
     def rows(self, name: str) -> list[TableRow]:
-        """Rows of one of `schema.TABLES`; none where the study does not have it.
-
-        Raises:
-            InputError: the table is damaged.
-        """
+        """Rows of one of `schema.TABLES`, none where the study does not have it; InputError if the table is damaged."""
         wanted = name in tables_of(self.manifest)
         rows: list[TableRow] = read_table(self.folder.table(name), TABLES[name]).to_pylist() if wanted else []
         return rows
@@ -94,11 +90,7 @@ class Results:
         return [row for row in self.rows("classes") if row["parts"] == self.shown_parts]
 
     def concepts(self) -> ConceptTotals:
-        """The table `concepts`, added up over models and part methods.
-
-        Raises:
-            InputError: the table is damaged.
-        """
+        """The table `concepts`, added up over models and part methods."""
         explanations = sum(row["images"] for row in self.all_rows if row["parts"] != MEAN)
         columns = TABLES["concepts"]
         counts = columns.names[columns.get_field_index("descriptor") + 1 :]
@@ -113,11 +105,7 @@ def family_name(family: str) -> str:
 
 
 def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
-    """The first images that failed, in the dataset's order, and how many failed in all.
-
-    Raises:
-        InputError: a table is missing or damaged.
-    """
+    """The first images that failed, in the dataset's order, and how many failed in all."""
     if not any(read_table(folder.table("models"), TABLES["models"], ["failed"])["failed"].to_pylist()):
         return [], 0  # the table of images is large
     times: Counter[tuple[int, str, str]] = Counter()
@@ -133,9 +121,8 @@ def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
 def read_results(folder: StudyFolder) -> Results:
     """Read a study's tables; they are written first if they are missing or older than its shards.
 
-    Raises:
-        InputError: it is not a study, nothing was explained yet, or a file is damaged; the message names it.
-        ClipmkError: a table cannot be written.
+    InputError if it is not a study, nothing was explained yet, or a file is damaged; ClipmkError if a table cannot be
+    written.
     """
     manifest = read_manifest(folder.manifest)
     completeness = write_tables(folder, manifest, unless_current=True)

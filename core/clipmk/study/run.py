@@ -47,16 +47,12 @@ class StudyOutcome:
 def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> StudyOutcome:
     """Study a dataset with a pool of models, or resume a study that was interrupted.
 
-    Args:
-        request: what to do.
-        progress: called with ("study", images times models done, in all) and while something is loaded; an exception it
-            raises stops the study, and everything finished is kept.
+    `progress` is called with ("study", images times models done, in all) and while something is loaded; an exception it
+    raises stops the study, and everything finished is kept.
 
-    Raises:
-        InputError: the folder holds something else, or no study to extend, or the vocabulary lacks labels.
-        UsageError: the folder holds a different study (the message shows the differences), or an option is invalid.
-        ModelError: models are not on this machine; all of them are named.
-        ClipmkError: another run uses the folder, or it cannot be written.
+    InputError if the folder holds something else, or no study to extend, or the vocabulary lacks labels; UsageError if
+    it holds a different study, or an option is invalid; ModelError names all models that are not on this machine;
+    ClipmkError if another run uses the folder, or it cannot be written.
     """
     folder = request.folder
     if request.extend and not folder.manifest.exists():
@@ -107,12 +103,7 @@ def _explain(
 
 @contextlib.contextmanager
 def _locked(folder: StudyFolder) -> Iterator[None]:
-    """Be the only run in a folder; it is created if necessary.
-
-    Raises:
-        InputError: it holds something else.
-        ClipmkError: another run holds it, or it cannot be written.
-    """
+    """Be the only run in a folder, which is created if necessary; InputError if it holds something else."""
     root = folder.root
     with contextlib.ExitStack() as held:
         try:

@@ -76,13 +76,7 @@ class _Decoded:
 
 @dataclass(frozen=True, slots=True)
 class ShardExplainer:
-    """One model with the embedded vocabulary, ready for the images of shards.
-
-    Args:
-        encoder: encodes images in batches and finds their parts by every variant, each with another part method.
-        builder: ranks classes and concepts for encoded images.
-        questions: texts that each image is asked for.
-    """
+    """One model with the embedded vocabulary, ready for the images of shards; a variant for each part method."""
 
     encoder: BatchEncoder
     builder: ExplanationBuilder
@@ -97,15 +91,9 @@ class ShardExplainer:
     ) -> Iterator[list[Future[list[TableRow]]]]:
         """Explain images batch by batch, in order.
 
-        Args:
-            squares: uint8 RGB (images, S, S, 3), at the model's input size.
-            groups: for each image the group it is fitted with; members are adjacent.
-            labels: for each image its true class; None: unknown.
-            copies: for each image the working copy that superpixels are found on.
-
-        Yields:
-            For each image of a batch, once it is encoded, its rows to come, one per part method: the columns of
-            `schema.image_schema` from "predicted" on and "parts", or only "parts" and "error".
+        Squares are uint8 RGB (images, S, S, 3), at the model's input size; members of a group are adjacent. For each
+        image of a batch, once it is encoded, its rows to come are yielded, one per part method: the columns of
+        `schema.image_schema` from "predicted" on and "parts", or only "parts" and "error".
         """
         slices = batch_slices(groups, self.encoder.batch_size)
         remaining = iter(labels)
@@ -171,14 +159,9 @@ class ShardExplainer:
 
 
 class ShardWorker:
-    """Models, loaded once, and the threads that decode, find parts and draw prompts beside them.
+    """Models, loaded once, and the threads that decode, find parts and draw prompts beside them; `close` ends them.
 
-    `close` ends the threads.
-
-    Args:
-        task: what to do.
-        models: ids of the models to hold.
-        progress: called with ("loading MODEL", 0, 0) and while texts are embedded.
+    `progress` is called with ("loading MODEL", 0, 0) and while texts are embedded.
     """
 
     def __init__(self, task: StudyTask, models: Sequence[str], *, progress: Progress = no_progress) -> None:
@@ -198,15 +181,7 @@ class ShardWorker:
         return Prepared(number, images, [self._decoders.submit(self._decode, image, wanted) for image in images])
 
     def work(self, prepared: Prepared, models: Sequence[str]) -> Iterator[int]:
-        """Explain a shard with each of the models and write its files.
-
-        Yields:
-            How many more images are done, per model.
-
-        Raises:
-            ClipmkError: a file cannot be written.
-            OutOfMemoryError: the batch size is too large for the device's memory.
-        """
+        """Explain a shard with each of the models and write its files; yields how many images more are done."""
         torch.set_num_threads(self.task.threads)  # of the calling thread, which may not be that of the constructor
         decoded = [future.result() for future in prepared.decoded]
         for model in models:

@@ -1,7 +1,4 @@
-"""What a study's written concepts say beside other classes, other images and other sizes of D_y; no image is opened.
-
-`ClassConcepts` is D_y of every class, nearest first. Of the images only numbers of concepts are kept.
-"""
+"""What a study's written concepts say beside other classes, other images and other sizes of D_y; no image is opened."""
 
 from __future__ import annotations
 
@@ -30,13 +27,7 @@ _AT_ONCE: Final = 500
 
 
 class ClassConcepts:
-    """D_y of every class of one model, as numbers of descriptors.
-
-    Args:
-        table: by `schema.LANGUAGE`, in the vocabulary's order of classes.
-        count: u.
-        vocabulary_size: |D|.
-    """
+    """D_y of every class of one model, nearest first, as numbers of descriptors; from the table `schema.LANGUAGE`."""
 
     def __init__(self, table: pa.Table, *, count: int, vocabulary_size: int) -> None:
         nearest = table.sort_by("rank").group_by("class", use_threads=False).aggregate([("descriptor", "list")])
@@ -102,13 +93,7 @@ def shared_counts(seen: Numbers, held: NDArray[np.uint16]) -> NDArray[np.uint16]
 
 
 class Overlaps:
-    """The images of one model and part method beside other images and other sizes of D_y, shard by shard.
-
-    Args:
-        language: D_y of every class.
-        counts: sizes of D_y.
-        most: 3L.
-    """
+    """The images of one model and part method beside other images and other sizes of D_y, shard by shard."""
 
     def __init__(self, language: ClassConcepts, counts: Sequence[int], most: int) -> None:
         self._language, self._most = language, most

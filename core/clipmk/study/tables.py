@@ -121,19 +121,9 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     """Write `tables/`: models, classes, concepts, images and what was asked, from the shards that exist.
 
     A model without any shard has no row; with several part methods there are also rows of their mean, over images that
-    every method explained. The table `models` is written last.
-
-    Args:
-        folder: of the study.
-        manifest: its models and part methods.
-        unless_current: keep tables that exist and were made of exactly the shards that exist.
-
-    Returns:
-        How many shards exist, of how many.
-
-    Raises:
-        InputError: a shard or the D_y of a model is missing, damaged or of another version; the message names it.
-        ClipmkError: a table cannot be written.
+    every method explained. The table `models` is written last. `unless_current` keeps tables that were made of exactly
+    the shards that exist. InputError if a shard or the D_y of a model is missing, damaged or of another version;
+    ClipmkError if a table cannot be written.
     """
     done = {
         model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]

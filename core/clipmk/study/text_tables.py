@@ -66,9 +66,7 @@ _RIVAL: Final[Columns] = (
 def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     """One table per family: accuracy, then m, whether it beats all classes, strength, AUC and its multiple of chance.
 
-    Args:
-        results: of a study.
-        wide: with an interval for every mean, top-5, and the number of failed images.
+    `wide` adds an interval for every mean, top-5, and the number of failed images.
     """
     table = "wide" if wide else "brief"
     return [model_table(family_name(one), results, rows, table) for one, rows in results.families.items()]
@@ -108,9 +106,7 @@ def rival_tables(results: Results) -> Iterator[TextTable]:
 def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     """Our numbers beside the paper's, for every model in both, and the lines; empty if there is no such model.
 
-    Args:
-        results: of a study.
-        wide: the paper's numbers, ours and the differences in separate columns.
+    `wide` puts the paper's numbers, ours and the differences into separate columns.
     """
     rows = against_paper(results.all_rows)
     if not rows:

@@ -138,9 +138,7 @@ NAME_GAP: Final = 0.03
 def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     """A mark per model with 95 % intervals; line and band per family of at least four; the AUC of random concepts.
 
-    Args:
-        results: with at least one model whose accuracy is known.
-        published_line: also draw the line that the paper prints for its ViTs.
+    At least one accuracy must be known; `published_line` adds the line that the paper prints for its ViTs.
     """
     known = [row for row in results.models if row["top1"] is not None]
     figure = canvas(10.0, 6.6)

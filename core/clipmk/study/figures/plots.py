@@ -25,13 +25,7 @@ class Plot:
 
 
 def plots(results: Results, *, published_line: bool = False, dpi: int) -> Iterator[Plot]:
-    """Draw every picture the results allow: those about accuracy need labels.
-
-    Args:
-        results: of a study.
-        published_line: draw the paper's line for ViTs beside ours.
-        dpi: pixels per inch; a picture is about 9 inches wide.
-    """
+    """Draw every picture the results allow, about 9 inches wide: those about accuracy need labels."""
     dynamics = _by_model(
         results, lambda row: f"strength {row['curve'][0]:.2f}, AUC {row['auc']:.2f}, chance {row['chance_auc']:.2f}"
     )
