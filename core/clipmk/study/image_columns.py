@@ -25,6 +25,7 @@ SIGNIFICANT: Final = 0.05
 
 _PREDICTION: Final = ("correct", "label_rank")
 _INTERVALS: Final = (*WITH_INTERVAL, "mutual_count")
+_SCORES: Final = ("margin", "class_swap_p")
 _COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "language_count")
 _BELOW: Final = ("above_chance", "class_swap_below", "image_swap_below")
 """1 where p < 0.05, else 0, by random draw, class swap and image swap."""
@@ -39,7 +40,7 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
             ("explained", np.bool_),
             ("label", np.int64),  # a code, as is the prediction
             ("predicted", np.int64),
-            *((name, np.float64) for name in (*_PREDICTION, *_INTERVALS, *_COUNTS, *_BELOW)),
+            *((name, np.float64) for name in (*_PREDICTION, *_SCORES, *_INTERVALS, *_COUNTS, *_BELOW)),
             ("beats_all", np.float64),  # 1 or 0; NaN: there is a single class
             ("curve", np.float64, (points,)),  # padded with zeros to 3L + 1 points
             ("sizes", np.int64, (methods, 2)),  # L_v and L_T under each part method
@@ -59,7 +60,7 @@ def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int6
     found["explained"] = rows.column("error").is_null().to_numpy()
     for name in ("label", "predicted"):
         found[name] = _encode(rows.column(name), codes)
-    for name in (*_PREDICTION, *_INTERVALS, *_COUNTS):
+    for name in (*_PREDICTION, *_SCORES, *_INTERVALS, *_COUNTS):
         found[name] = _floats(rows, name)
     for name, p in zip(_BELOW, ("p_value", "class_swap_p"), strict=False):
         found[name] = _floats(rows, p) < SIGNIFICANT
@@ -85,7 +86,7 @@ def mean_of_methods(methods: Sequence[ImageColumns]) -> ImageColumns:
     found = np.empty(len(common), _dtype(aligned[0]["curve"].shape[1], len(aligned)))
     for name in ("image", "group", "label", "predicted", *_PREDICTION):
         found[name] = aligned[0][name]
-    for name in (*_INTERVALS, *_COUNTS, *_BELOW, "beats_all", "curve"):
+    for name in (*_SCORES, *_INTERVALS, *_COUNTS, *_BELOW, "beats_all", "curve"):
         found[name] = np.mean([one[name] for one in aligned], axis=0)
     found["explained"] = np.all([one["explained"] for one in aligned], axis=0)
     found["sizes"] = np.concatenate([one["sizes"] for one in aligned], axis=1)

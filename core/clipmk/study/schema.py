@@ -11,6 +11,8 @@ A study folder:
     tables/concepts.parquet           one row per model, part method and descriptor (TABLES)
     tables/asked.parquet              one row per model and text of one's own (TABLES); only where there are texts
     tables/language_counts.parquet    one row per model, part method and u (TABLES); where several u are named
+    tables/wrong.parquet              one row per model, part method and measure (TABLES)
+    tables/cues.parquet               one row per model, part method, predicted class and text (TABLES)
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE, SWAPPED)
     report/                           index.html and PNG files, written by `clipmk study report`
 
@@ -55,7 +57,10 @@ def _fields(table: str) -> Iterator[pa.Field]:
 PLAN, LANGUAGE, IMAGE = (pa.schema(_fields(table)) for table in ("plan", "language", "image"))
 ASKED_IMAGE = pa.schema([*IMAGE, *_fields("asked_image")])
 SWAPPED = pa.schema(_fields("swapped"))
-TABLES = {name: pa.schema(_fields(name)) for name in ("concepts", "asked", "language_counts", "classes", "models")}
+TABLES = {
+    name: pa.schema(_fields(name))
+    for name in ("cues", "concepts", "asked", "language_counts", "wrong", "classes", "models")
+}
 """Tables of rows that fit into memory, in the order in which they are written."""
 
 

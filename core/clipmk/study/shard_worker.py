@@ -107,7 +107,7 @@ class ShardExplainer:
         every = [variant.settings for variant in self.encoder.variants]
         if image.error is not None:
             return [{"parts": settings.parts, "error": str(image.error)} for settings in every]
-        predictions = self.builder.predict(image.embedding, also=() if label is None else (label,))
+        predictions = self.builder.predict(image.embedding, also=() if label is None else (label,), ranked=2)
         first, true = predictions[0], next((one for one in predictions if one.class_name == label), None)
         prediction = {
             "predicted": first.class_name,
@@ -115,6 +115,7 @@ class ShardExplainer:
             "correct": None if true is None else true.rank == 1,
             "label_rank": None if true is None else true.rank,
             "label_probability": None if true is None else true.probability,
+            "margin": first.probability - predictions[1].probability if len(predictions) > 1 else None,
             **self._asked(image, first.class_name),
         }
         notes = blank_notes(image.square)

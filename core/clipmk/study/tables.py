@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from clipmk.records import ModelInfo
 from clipmk.study import image_columns as of_images
 from clipmk.study.concepts import AskedCounts, ConceptCounts
+from clipmk.study.cues import CueCounts
 from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import BEHIND, LANGUAGE, MEAN, PLAN, TABLES, TableRow, image_schema, images_schema
 from clipmk.study.swaps import ClassConcepts, Overlaps
+from clipmk.study.wrong import wrong_rows
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Raised when the columns of a table change: tables of an older version are written again."""
 
 
@@ -55,6 +57,7 @@ class _Tables:
     folder: StudyFolder
     manifest: Manifest
     images: pq.ParquetWriter
+    cues: pq.ParquetWriter
     groups: NDArray[np.int64]
     """Number of the group that each image of the dataset was fitted with."""
     measured: dict[tuple[str, str], of_images.ImageColumns] = field(default_factory=dict)
@@ -71,22 +74,25 @@ class _Tables:
         most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
         overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
         counts = {parts: ConceptCounts(language) for parts in methods}
+        cues = {parts: CueCounts(language, self.manifest.asks, most) for parts in methods}
         asked = AskedCounts(self.manifest.asks, language)
         for number in shards:
             columns = image_schema(self.manifest.asks)
-            shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of)
+            shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of, newer=("margin",))
             shard = language.with_class_swap(shard, most)
             self.images.write_table(shard)
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
                 pieces[parts].append(of_images.image_columns(rows, self.codes, self.groups, points=most + 1))
                 counts[parts].add(rows)
+                cues[parts].add(rows)
                 overlaps[parts].add(rows)
             if self.manifest.asks:
                 asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
         self.rows["asked"] += asked.rows(model.id) if self.manifest.asks else []
         for parts, counted in counts.items():
             self.rows["concepts"] += counted.rows(model.id, parts)
+            self.cues.write_table(cues[parts].table(model.id, parts))
         found: dict[str, of_images.ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
@@ -99,6 +105,7 @@ class _Tables:
         for parts, measured in found.items():
             descriptors = self.manifest.vocabulary.descriptors
             self.rows["models"].append(of_images.model_row(model, parts, measured, vocabulary_size=descriptors))
+            self.rows["wrong"] += wrong_rows(model.id, parts, measured)
             self.rows["classes"] += of_images.class_rows(model, parts, measured, list(self.codes))
             self.measured[model.id, parts] = repack_fields(measured[["image", "group", "explained", *BEHIND.values()]])
 
@@ -133,9 +140,12 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     made_of = manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
     if unless_current and all(is_intact(folder.table(name), made_of) for name in ("images", *tables_of(manifest))):
         return completeness
-    with table_writer(folder.table("images"), images_schema(manifest.asks), made_of) as images:
+    with (
+        table_writer(folder.table("images"), images_schema(manifest.asks), made_of) as images,
+        table_writer(folder.table("cues"), TABLES["cues"], made_of) as cues,
+    ):
         plan = read_table(folder.plan, PLAN, ["image", "group"], made_of=manifest.made_of()).sort_by("image")
-        tables = _Tables(folder, manifest, images, plan.column("group").to_numpy())
+        tables = _Tables(folder, manifest, images, cues, plan.column("group").to_numpy())
         for model in manifest.models:
             if done[model.id]:
                 tables.add(model, done[model.id])
@@ -143,7 +153,8 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     for name in tables_of(manifest):
         if name in {"classes", "models"}:
             _write_csv(tables.rows[name], folder.table(name, ".csv"), TABLES[name])
-        write_rows(tables.rows[name], folder.table(name), TABLES[name], made_of)
+        if name != "cues":  # written already
+            write_rows(tables.rows[name], folder.table(name), TABLES[name], made_of)
     return completeness
 
 

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,15 +36,18 @@ def open_parquet(path: str | Path) -> pq.ParquetFile:
 
 
 @contextlib.contextmanager
-def open_table(path: Path, schema: pa.Schema, made_of: str | None = None) -> Iterator[pq.ParquetFile]:
+def open_table(
+    path: Path, schema: pa.Schema, made_of: str | None = None, newer: Collection[str] = ()
+) -> Iterator[pq.ParquetFile]:
     """Open a file whose columns are known; errors while reading it name the file, too.
 
     Its content is checked against the digest `made_of` unless that is None. Raises `InputError` if it does not exist,
-    is damaged, or has other columns than `schema`.
+    is damaged, or has other columns than `schema`; those of `newer` it may lack.
     """
     try:
         with open_parquet(path) as file:
-            if not file.schema_arrow.equals(schema):
+            older = pa.schema([column for column in schema if column.name not in newer])
+            if not file.schema_arrow.equals(schema) and not file.schema_arrow.equals(older):
                 raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
             if made_of is not None and not is_intact(path, made_of):
                 raise InputError(
@@ -58,11 +61,19 @@ def open_table(path: Path, schema: pa.Schema, made_of: str | None = None) -> Ite
 
 
 def read_table(
-    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None, *, made_of: str | None = None
+    path: Path,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    made_of: str | None = None,
+    newer: Collection[str] = (),
 ) -> pa.Table:
-    """Read a file, or some of its columns, one chunk per column; see `open_table`."""
-    with open_table(path, schema, made_of) as file:
-        return file.read(columns=columns).combine_chunks()
+    """Read a file, or some of its columns, one chunk per column; a column of `newer` that it lacks is null."""
+    with open_table(path, schema, made_of, newer) as file:
+        found = file.read(columns=columns).combine_chunks()
+    for column in [schema.field(name) for name in newer if name not in found.column_names]:
+        found = found.add_column(schema.get_field_index(column.name), column, pa.nulls(len(found), column.type))
+    return found
 
 
 def is_intact(path: Path, made_of: str) -> bool:
