@@ -141,18 +141,12 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
 
 
 def test_nothing_is_said_of_wrong_predictions_where_none_is_known() -> None:
-    assert texts(distrust([], NAMES)) == texts(best_measure([], NAMES)) == texts(misleading([], NAMES)) == []
+    assert texts(distrust([], NAMES)) == texts(best_measure([], NAMES)) == texts(misleading([], 0, NAMES)) == []
 
 
 def test_a_cue_is_named_with_its_class_its_errors_and_the_models_it_misleads() -> None:
-    rows = [
-        cue("b", q=0.01),
-        cue("a"),
-        cue("a", parts="kmeans", q=0.002),
-        cue("c", q=0.2),
-        cue("d", error_difference=-1),
-    ]
-    found = only(misleading(rows, NAMES))
+    rows = [cue("b", q=0.01), cue("a"), cue("a", parts="kmeans", q=0.002), cue("d", error_difference=-1)]
+    found = only(misleading(rows, 90, NAMES))
     assert found.text == (
         "“a red sail” misleads A to “boat”: of the 20 images predicted so with it 75 % are wrong, of the 80 without it "
         "10 % (q 0.001). So it does B."
@@ -161,19 +155,19 @@ def test_a_cue_is_named_with_its_class_its_errors_and_the_models_it_misleads() -
 
 
 def test_a_checked_cue_says_what_blurring_it_changed() -> None:
-    [text] = texts(misleading([cue("a", blurred=20, flips=9, control_flips=1, check_p=0.0078)], NAMES))
+    [text] = texts(misleading([cue("a", blurred=20, flips=9, control_flips=1, check_p=0.0078)], 90, NAMES))
     assert text.endswith("With it blurred 9 of 20 predictions change, with as much blurred elsewhere 1 (p 0.0078).")
 
 
 def test_of_many_cues_the_clearest_are_named_and_the_others_counted() -> None:
-    found = texts(misleading([cue("a", f"cue {i}", q=0.04 - i / 1000) for i in range(NAMED + 2)], NAMES))
+    found = texts(misleading([cue("a", f"cue {i}", q=0.04 - i / 1000) for i in range(NAMED + 2)], 90, NAMES))
     assert [text.split("”")[0] for text in found[:-1]] == [f"“cue {i}" for i in range(NAMED + 1, 1, -1)]
     assert found[-1] == "2 further cues mislead."
 
 
 def test_concepts_that_were_tested_and_mislead_nothing_are_counted() -> None:
-    [text] = texts(misleading([cue("a", q=0.3), cue("b", q=0.05)], NAMES))
-    assert text == "No concept is found to mislead: of 2 tests none with more errors has q < 0.05."
+    [text] = texts(misleading([cue("a", error_difference=-0.2)], 1200, NAMES))
+    assert text == "No concept is found to mislead: of 1,200 tests none with more errors has q < 0.05."
 
 
 @pytest.mark.parametrize(("shift", "known"), [(0.0, True), (0.4, False)])
@@ -212,20 +206,20 @@ def results(rows: list[dict[str, Any]], *, classes: int = 6, done: int = 2) -> R
 
 
 @pytest.mark.parametrize(
-    ("found", "cues", "expected"),
+    ("found", "tests", "expected"),
     [
-        (results([model("a", 0.5), model("b", 0.5)]), [cue("a")], []),
-        (results([model("a", 0.5), model("b", 0.5)]), [], ["misleads cannot be tested"]),
-        (results([model("a", None), model("b", None)]), [], ["No image has a known label"]),
-        (results([model("a", 0.5)]), [cue("a")], ["one model"]),
-        (results([model("a", 0.5), model("b", 0.5)], classes=1), [cue("a")], ["one class"]),
-        (results([model("a", 0.5, images=2)] * 2), [cue("a")], ["2 images are too few"]),
-        (results([model("a", 0.5, images=1)] * 2), [cue("a")], ["1 image is too few"]),
-        (results([model("a", 0.5)] * 2, done=1), [cue("a")], ["(1 of 2 shards): numbers will change"]),
+        (results([model("a", 0.5), model("b", 0.5)]), 9, []),
+        (results([model("a", 0.5), model("b", 0.5)]), 0, ["misleads cannot be tested"]),
+        (results([model("a", None), model("b", None)]), 0, ["No image has a known label"]),
+        (results([model("a", 0.5)]), 9, ["one model"]),
+        (results([model("a", 0.5), model("b", 0.5)], classes=1), 9, ["one class"]),
+        (results([model("a", 0.5, images=2)] * 2), 9, ["2 images are too few"]),
+        (results([model("a", 0.5, images=1)] * 2), 9, ["1 image is too few"]),
+        (results([model("a", 0.5)] * 2, done=1), 9, ["(1 of 2 shards): numbers will change"]),
     ],
 )
-def test_what_cannot_be_said_is(found: Results, cues: list[dict[str, Any]], expected: list[str]) -> None:
-    shown = texts(limits(found, cues))
+def test_what_cannot_be_said_is(found: Results, tests: int, expected: list[str]) -> None:
+    shown = texts(limits(found, tests))
     assert len(shown) == len(expected)
     assert all(part in text for part, text in zip(expected, shown, strict=True))
 

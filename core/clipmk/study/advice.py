@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import POOLED, Floats, LineFit, mean_interval
 from clipmk.study.results import Results
-from clipmk.study.schema import TableRow, images_schema
+from clipmk.study.schema import TABLES, TableRow, images_schema
 from clipmk.system.parquet import read_table
 from clipmk.system.text import counted, one_or_many, printable
 
@@ -47,18 +47,24 @@ def advice(results: Results) -> list[Advice]:
     Raises:
         InputError: a table of the study is damaged.
     """
-    models, names, cues = results.models, results.names, results.rows("cues")
+    models, names, (cues, tests) = results.models, results.names, significant_cues(results)
     order = {row["model"]: place for place, row in enumerate(_by_accuracy(models))}
-    wrong = [row for row in results.rows("wrong") if row["parts"] == results.shown_parts and row["auroc"] is not None]
+    wrong = [row for row in results.rows("wrong") if row["parts"] == results.shown_parts and row["model"] in order]
     wrong.sort(key=lambda row: order[row["model"]])
     return [
         *(most_accurate(models, names, correct_by_model(results)) if order else ()),
-        *distrust([row for row in wrong if row["measure"] == "probability"], names),
-        *best_measure(wrong, names),
-        *misleading(cues, names),
+        *distrust([row for row in wrong if row["wrong_below"] is not None and row["wrong_above"] is not None], names),
+        *best_measure([row for row in wrong if row["auroc"] is not None], names),
+        *misleading(cues, tests, names),
         *ranking(models, results.lines, names),
-        *limits(results, cues),
+        *limits(results, tests),
     ]
+
+
+def significant_cues(results: Results) -> tuple[list[TableRow], int]:
+    """Rows of the table `cues` with q below `LEVEL`, and how many there are in all: with many classes it is large."""
+    table = read_table(results.folder.table("cues"), TABLES["cues"])
+    return table.filter(pc.less(table["q"], LEVEL)).to_pylist(), table.num_rows
 
 
 def correct_by_model(results: Results) -> dict[str, Floats]:
@@ -103,7 +109,7 @@ def distrust(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
     """Below which probability a model is wrong how many times as often.
 
     Args:
-        rows: of the table `wrong` about the probability, the most accurate model first.
+        rows: of the table `wrong` that have a threshold, the most accurate model first.
         names: of the models.
     """
     if not rows:
@@ -152,16 +158,15 @@ def best_measure(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
     yield Advice("measure", text, {column: row[column] for column in columns})
 
 
-def misleading(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
+def misleading(rows: Sequence[TableRow], tests: int, names: Names) -> Iterator[Advice]:
     """Which cue misleads to which class, the clearest first, one sentence for all models that it misleads.
 
     Args:
-        rows: of the table `cues`.
+        rows: see `significant_cues`.
+        tests: rows of the whole table.
         names: of the models.
     """
-    if not rows:
-        return
-    found = [row for row in rows if row["q"] < LEVEL and row["error_difference"] > 0]
+    found = [row for row in rows if row["error_difference"] > 0]
     found.sort(key=lambda row: (row["text"], row["class"], row["q"]))
     cues = [list(group) for _, group in groupby(found, key=lambda row: (row["text"], row["class"]))]
     cues.sort(key=lambda group: (group[0]["q"], group[0]["text"]))
@@ -185,9 +190,9 @@ def misleading(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
     if len(cues) > NAMED:
         text = f"{counted(len(cues) - NAMED, 'further cue')} {one_or_many(len(cues) - NAMED, 'misleads', 'mislead')}."
         yield Advice("cue", text, {"cues": len(cues)})
-    if not cues:
-        text = f"No concept is found to mislead: of {counted(len(rows), 'test')} none with more errors has q < {LEVEL}."
-        yield Advice("cue", text, {"tests": len(rows), "cues": 0})
+    if tests and not cues:
+        text = f"No concept is found to mislead: of {counted(tests, 'test')} none with more errors has q < {LEVEL}."
+        yield Advice("cue", text, {"tests": tests, "cues": 0})
 
 
 def ranking(models: Sequence[TableRow], lines: Sequence[LineFit], names: Names) -> Iterator[Advice]:
@@ -218,14 +223,14 @@ def ranking(models: Sequence[TableRow], lines: Sequence[LineFit], names: Names) 
     yield Advice("ranking", text, {"models": best.count, "best": best.name, "told": known, "rho": rho})
 
 
-def limits(results: Results, cues: Sequence[TableRow]) -> Iterator[Advice]:
+def limits(results: Results, tests: int) -> Iterator[Advice]:
     """What cannot be said, and why."""
     rows, manifest, done = results.models, results.manifest, results.completeness
     images, labelled = (max(row[name] for row in rows) for name in ("images", "labelled"))
     if not labelled:
         text = "No image has a known label: accuracy, errors and misleading cues are unknown."
         yield Advice("limit", text, {"labelled": 0})
-    elif not cues:
+    elif not tests:
         text = "Which concept misleads cannot be tested: no model predicts a class often enough."
         yield Advice("limit", text, {"labelled": labelled})
     if labelled and manifest.dataset.classes < 2:
