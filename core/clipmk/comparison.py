@@ -86,8 +86,7 @@ class ComparedConcept:
 class Similarity:
     """How alike the concepts of each pair of models are: the Jaccard index, in [0, 1], of two sets of texts.
 
-    A row and a column per model, in the order of `Comparison.columns`; None where a model failed or both sets are
-    empty.
+    By row and column in the order of `Comparison.columns`; None where a model failed or both sets are empty.
     """
 
     vision: tuple[tuple[float | None, ...], ...]

@@ -90,7 +90,7 @@ def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, 
 def clean_tokens(
     patches: Float[Tensor, "images patches dim"], *, grid: tuple[int, int]
 ) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
-    """Replace the `norm_outliers` by the mean of their ordinary 8 neighbours, else of all; with the outliers."""
+    """Tokens with the `norm_outliers` replaced by the mean of their ordinary 8 neighbours, else of all; and which."""
     tokens = patches.detach().cpu()
     outliers = norm_outliers(tokens)
     return _without_outliers(tokens, outliers, grid), outliers
@@ -114,7 +114,7 @@ def largest_components(mask_grid: NDArray[np.bool_], *, keep_second: bool) -> tu
 
 
 def restrict(saliency_grid: NDArray[np.floating], mask_grid: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give the saliency the sign of the mask, as parts are found by sign: |s| inside, -|s| outside, never 0."""
+    """Give the saliency the sign of the mask, by which parts are found: |s| inside, -|s| outside, never 0."""
     size = np.maximum(np.abs(np.asarray(saliency_grid, dtype=np.float64)), FLAT)
     return np.where(mask_grid, size, -size)
 

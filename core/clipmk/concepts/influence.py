@@ -20,9 +20,9 @@ def part_margins(
 ) -> tuple[float, ...]:
     """m_k = cos(p_k, y) - cos(p_k, y'): the margin of a class over another one as part k alone sees it.
 
-    Parts may have any length; the classes are L2-normalised. Each cosine is rounded to float32, so that the differences
-    of these differences are exact, too: the margins over one class give those over every other without the model, bit
-    for bit.
+    Parts may have any length; the classes are L2-normalised. Each cosine is rounded to float32, so that differences of
+    these differences are exact, too: the margins over one class give those over every other without the model, bit for
+    bit.
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 
@@ -49,8 +49,7 @@ def named_part(
 
     Image and concepts are L2-normalised, c is the mean of the bank. As in SpLiCE it is taken off the texts: what all
     texts have in common would otherwise stand for the gap between images and texts, and any words would recover most of
-    an image. The mean image is not known from one image; what it adds is the same for all classes but for its part
-    along their differences.
+    an image. The mean image is not known; it adds the same for all classes but for its part along their differences.
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 
@@ -72,8 +71,7 @@ def share_explained(
     """The named share of the similarity to a class, beyond that to the mean class: g' · (y - c) / g · (y - c).
 
     Here c is the mean of all classes. The rest, (g - g') · (y - c), is in the image but not in its concepts. It may be
-    negative, and the share above 1. None where the image is hardly nearer to the class than to the mean
-    (`LEAST_COSINE`).
+    negative, and the share above 1. None where g · (y - c) / |y - c| is at most `LEAST_COSINE`.
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 

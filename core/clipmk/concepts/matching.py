@@ -19,7 +19,7 @@ def sinkhorn(
     """P = Sinkhorn(exp(scale · scores)): rows and columns normalised in turn, columns last; float64 on the CPU.
 
     Columns sum to 1, rows to n/m (m parts, n descriptors). The rounds stop when max |row sum · m/n - 1| < `tolerance`:
-    after about five; the reference code runs 1,000, and calls `scale` epsilon. Computed with logarithms, so that no
+    after about five; the reference code runs 1,000, and names the scale epsilon. Computed with logarithms, so that no
     scale overflows. One part takes every descriptor whole, one descriptor is shared evenly.
     """
     parts, descriptors = scores.shape
@@ -39,8 +39,7 @@ def soft_matches(
     """The argmax over one-to-one matchings of the sum of cos(v, l), pairs with cos > `threshold` only.
 
     A linear assignment of L2-normalised rows in which all other pairs count 0. Gives (position in `vision`, position in
-    `language`, cosine), highest cosine first, then in the order of `vision`. ValueError if the threshold is outside [0,
-    1).
+    `language`, cosine), highest cosine first, then in the order of `vision`. ValueError for a threshold outside [0, 1).
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold {threshold} is not a cosine in [0, 1)")

@@ -51,7 +51,7 @@ def mi_paper(vision_count: int, language_count: int, shared: int) -> float:
 
 
 def mi_textbook(shared: int) -> float:
-    """I = log m for m >= 1, else 0: H(X) + H(Y) - H(X, Y) of the normalised joint table (three times one entropy)."""
+    """I = log m for m >= 1, else 0: H(X) + H(Y) - H(X, Y) of the normalised joint table, all three the same."""
     if shared < 0:
         raise ValueError(f"{shared} shared concepts are impossible")
     return log(shared) if shared else 0.0
@@ -60,8 +60,7 @@ def mi_textbook(shared: int) -> float:
 def auc(curve: Sequence[float], *, length: int | None = None) -> float:
     """Arithmetic mean of the curve padded with zeros to `length` points (no trapezoid); None: without padding.
 
-    3L + 1 points in explanations and studies alike, so that AUC does not depend on other images. ValueError if the
-    curve is empty, or longer.
+    `length` is 3L + 1 everywhere, so that AUC does not depend on other images. ValueError for an empty or longer curve.
     """
     points = len(curve) if length is None else length
     if not curve or points < len(curve):
@@ -148,8 +147,8 @@ def chance(
     """Exact expectations of m, I and AUC for as many random concepts.
 
     E[m] = (L_v - r) · L_T / |D|: the mean of the hypergeometric distribution, r = `removed`. E[I] is the point of
-    `chance_curve` without r concepts, and E[AUC] the mean from there on, padded with zeros to `length` points (the mean
-    is linear, so this is exact).
+    `chance_curve` without r concepts, E[AUC] the mean from there on, padded with zeros to `length` points (it is
+    linear).
     """
     curve = chance_curve(vision_count, language_count, vocabulary_size)[removed:]
     return Chance(
@@ -164,8 +163,7 @@ def chance_curve(vision_count: int, language_count: int, vocabulary_size: int) -
     """E[I_r] = sum over m >= 1 of P(M_r = m) · log(L_v · L_T · m) for r = 0..L_v; the last is 0.
 
     Without r of L_v random concepts, L_v - r random ones are left, so M_r is hypergeometric with n = L_v - r draws:
-    P(M_r = m) = C(L_T, m) · C(|D| - L_T, n - m) / C(|D|, n). The logarithm keeps L_v. ValueError if a side has more
-    concepts than the vocabulary.
+    P(M_r = m) = C(L_T, m) · C(|D| - L_T, n - m) / C(|D|, n). The logarithm keeps L_v. ValueError if |D| is smaller.
     """
     _check_sizes(vision_count, language_count, vocabulary_size)
     terms = [log(vision_count * language_count * m) for m in range(1, min(vision_count, language_count) + 1)]

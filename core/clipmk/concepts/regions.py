@@ -97,10 +97,7 @@ class Regions:
 def merge_closest(
     points: Float[ndarray, "points dim"], mass: Float[ndarray, " points"], *, distance: float
 ) -> NDArray[np.int64]:
-    """Cluster points: merge the two closest centres of mass until the closest are `distance` apart.
-
-    Gives for each point the number of its cluster: the position of its first member.
-    """
+    """For each point the first of its cluster: the two closest centres of mass merge until `distance` apart."""
     masses = np.maximum(mass.astype(np.float64), np.finfo(np.float64).tiny).tolist()
     family, apart = np.arange(len(points)), ((points[:, None] - points) ** 2.0).sum(axis=-1, dtype=np.float64)
     np.fill_diagonal(apart, np.inf)

@@ -71,8 +71,7 @@ def bank_shares(
     """a_nt = exp(s h_nt) / (exp(s h_nt) + sum over d != t of exp(s h_nd)): the text's share of a region, in [0, 1].
 
     h are the cosines of regions (patches or parts) with texts and with the bank; `known` says whether a text is one of
-    the descriptors, whose term the sum holds already. What a region has in common with every text cancels out, so
-    regions can be compared.
+    the descriptors, whose term the sum holds already. What a region has in common with every text cancels out.
     """
     logits = sharpness * cosines - (sharpness * bank).logsumexp(dim=1, keepdim=True)
     return torch.where(known, logits.exp().clamp_max(1.0), logits.sigmoid())

@@ -75,8 +75,7 @@ def nearest(
 
     The bank, which may be memory-mapped, is read once, `block` rows at a time. Rows kept so far are compared ahead of
     those of the block, so that the result is that of sorting whole rows of S. Up to `block` rows the numbers are those
-    of a single product, too; beyond, a score can differ in the last bit, as it does between products of different
-    sizes.
+    of one product, too; beyond, a score can differ in the last bit, as it does between products of different sizes.
     """
     indices = torch.empty(0, dtype=torch.int64, device=bank.device)
     scores = part_embeddings.new_empty(len(part_embeddings), 0)
@@ -108,7 +107,7 @@ def taken(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "par
 def candidates(
     scores: Float[Tensor, "parts descriptors"], *, count: int
 ) -> tuple[Int[Tensor, " candidates"], tuple[str, ...]]:
-    """C = ∩ over the parts of their top k descriptors, k = min(`count`, |D|), and warnings; columns, ascending.
+    """C = ∩ over the parts of their top k descriptors, k = min(`count`, |D|), as ascending columns; and warnings.
 
     The scores are those with the whole bank, or those of `nearest` with the same k. An empty intersection becomes the
     union, with a warning. Without parts or descriptors C is empty.

@@ -220,8 +220,7 @@ def _absorbed(labels: NDArray[np.int64], large: NDArray[np.bool_]) -> NDArray[np
 def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) -> NDArray[np.bool_]:
     """Which pixels are foreground: whole regions, by the mean of clip(saliency / (0.5 · std), -1, 1) inside them.
 
-    A region without a clear majority is cut where the saliency changes sign; one that does not touch the picture's
-    border needs only a few votes.
+    A region without a clear majority is cut where the saliency changes sign; inside the picture few votes are enough.
     """
     spread = VOTE_SOFTNESS * float(saliency.std())
     votes = np.clip(saliency / spread, -1, 1) if spread > 0 else np.sign(saliency)

@@ -70,8 +70,7 @@ class Sanity(SceneMeasure):
     """Measures a variant with the model as it is, with permuted descriptors, and with ever more weights shuffled.
 
     What explains a model must get lost with what it has learnt (Adebayo et al., NeurIPS 2018). Measured is the first
-    variant that finds its own parts and has the settings of a preset, if any has. Weights are shuffled in `finish`,
-    then restored.
+    variant that finds its own parts, with the settings of a preset if there is one. `finish` restores the weights.
     """
 
     fewest_parts = 2
@@ -118,8 +117,7 @@ def sanity_scores(
 ) -> dict[str, float]:
     """Concepts, presence, parts, maps, and rankings of the true parts against what they do for the trained model.
 
-    `classes` are the trained model's prediction and runner-up, `drops` those of the first one's cosine without each
-    part.
+    `classes` are its prediction and runner-up, `drops` those of the first one's cosine without each part.
     """
     prediction = ScenePrediction.of(result)
     scores = concept_scores(scene, prediction, true_parts=False) | asking.presence_scores(scene, result)[0]

@@ -5,8 +5,7 @@ blurred (deletion) or revealed (insertion) in that order. Every variant is compa
 
 - `random order`: the same parts in a random order;
 - `random descriptors`: the same parts, ordered with a random descriptor of the vocabulary for each part;
-- `nearest descriptor`: the same parts, each with the descriptor nearest to the whole image, so that cos(image, part)
-  alone orders them;
+- `nearest descriptor`: the same parts with the descriptor nearest to the whole image: cos(image, part) orders them;
 - `random regions`: regions of the same shapes and areas elsewhere in the object, in the order of the parts whose shapes
   they have. It is the true object where that is known, which the variant itself is not given; else the foreground;
 - `feature maps`: the strongest channels as regions, with descriptors by the same grounding.

@@ -173,11 +173,11 @@ def within_effects(
 ) -> list[list[Interval]]:
     """C b of y_gi = a_g + x_gi · b + e_gi by least squares, every group with its own a_g; 95 % intervals over groups.
 
-    Features and outcomes less their group's means have the same b without any a (within-transformation). The interval
-    is that of the percentile bootstrap over whole groups: b = (sum of X_g' X_g)^+ (sum of X_g' y_g) of those drawn; the
-    count is that of the groups. Features, outcomes and contrasts C have a row per item, item and contrast. A contrast
-    has an interval for each outcome; none where so few groups determine it (no group, where a feature is constant
-    within each) that more than `_UNDETERMINED` of the resamples do not.
+    Features (items, features) and outcomes (items, outcomes) of each group, less their group's means, have the same b
+    without any a (within-transformation). The interval is that of the percentile bootstrap over whole groups: b = (sum
+    of X_g' X_g)^+ (sum of X_g' y_g) of those drawn; the count is that of the groups. Each contrast, a row of C, has an
+    interval for each outcome; none where so few groups determine it (no group, where a feature is constant within each)
+    that more than `_UNDETERMINED` of the resamples do not.
     """
     within = [(x - x.mean(axis=0), y - y.mean(axis=0)) for x, y in zip(features, outcomes, strict=True)]
     squares, products = np.stack([x.T @ x for x, _ in within]), np.stack([x.T @ y for x, y in within])

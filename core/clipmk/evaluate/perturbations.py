@@ -41,7 +41,7 @@ IMAGES_HELD = 384
 
 
 def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:
-    """Replace a few patch tokens by long ones of one common random direction, as large ViTs show them; a copy."""
+    """A copy with a few patch tokens replaced by long ones of one random direction, as large ViTs show them."""
     rng = np.random.default_rng(seed)
     patches = encoded.patches.clone()
     length = patches.norm(dim=-1).median() * OUTLIER_GAIN

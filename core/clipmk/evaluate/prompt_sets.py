@@ -58,7 +58,7 @@ def nearest_classes(classes: Float[Tensor, "classes embed"]) -> list[list[int]]:
 def neighbour_descriptors(
     found: Mapping[int, Sequence[Sequence[int]]], neighbours: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """For each class every descriptor found on any image (class -> images -> rows) of its neighbours, rising."""
+    """For each class every descriptor found on any image of its neighbours, each once, rising."""
     return [
         sorted({descriptor for near in nearby for image in found.get(near, ()) for descriptor in image})
         for nearby in neighbours
@@ -98,8 +98,7 @@ def class_embeddings(
     """One classifier per variant: w_y = normalise(mean over the prompts t of class y of normalise(text(t))), float64.
 
     Class by class, each different text of a class once; what stays in memory is one row per class and variant.
-    `prompts` makes a text of class and descriptor; `fallback` has for each class the texts that stand in for an empty
-    set.
+    `prompts` makes a text of class and descriptor; `fallback` has for each class the texts instead of an empty set.
     """
     rows: dict[str, list[Tensor]] = {name: [] for name in variants}
     for index, instead in enumerate(fallback):

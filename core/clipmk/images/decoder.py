@@ -129,7 +129,7 @@ def read_picture(source: ImageSource, *, name: str | None = None, least_side: in
 
 
 def max_megapixels() -> int:
-    """Millions of pixels that an image may have, as the environment, else the config raises it."""
+    """Millions of pixels that an image may have, as raised by the environment, else by the config."""
     raised = environment_options({MEGAPIXELS: positive_number}).get(MEGAPIXELS) or read_config().max_megapixels or 0
     return max(MAX_PIXELS // 10**6, raised)
 

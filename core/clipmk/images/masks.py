@@ -47,7 +47,7 @@ def rle_encode(mask: NDArray[np.bool_]) -> Rle:
 
 
 def _runs_between(changes: NDArray[np.integer], size: int, *, first: bool) -> NDArray[np.int64]:
-    """Lengths of the runs of a mask of `size` pixels, zeros first, from the rising places above 0 where it changes."""
+    """Lengths of the runs of a mask of `size` pixels, zeros first, from the places (by column) where it changes."""
     borders = np.concatenate([[0] * (1 + first), changes, [size]])
     return np.diff(borders).astype(np.int64)
 

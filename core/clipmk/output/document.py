@@ -87,8 +87,7 @@ def error_object(code: str, message: str) -> dict[str, str]:
 def dump(content: dict[str, Any], *, indent: int | None = 2) -> str:
     """JSON text without a final newline; `indent=None` puts it on one line. ValueError if a number is not finite.
 
-    Non-ASCII letters stay readable; characters that could control a terminal (see `clipmk.system.text`) are escaped
-    even where JSON allows them.
+    Non-ASCII letters stay readable; characters that could control a terminal (`system.text.is_unsafe`) are escaped.
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
     return re.sub(r"[^\n\x20-\x7e]", _escaped, text)

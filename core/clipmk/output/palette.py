@@ -1,8 +1,7 @@
 """The colours of parts, in plain Python, so that pages, pictures and terminals share them.
 
 `assets/palette.json` holds sRGB: the seven colours of Okabe and Ito (2008), then five, each as far as possible from all
-before it. Any two are at least 16 apart (CIE Lab), with normal vision and with each kind of dichromacy (Machado et al.
-2009).
+before it. Any two are at least 16 apart (CIE Lab), with normal vision and any dichromacy (Machado et al. 2009).
 """
 
 from __future__ import annotations

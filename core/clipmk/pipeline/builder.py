@@ -61,8 +61,7 @@ class SourceImage:
 class ExplanationBuilder:
     """A vocabulary as one model embeds it: ranks classes and concepts of encoded images and builds their records.
 
-    Everything happens on the CPU, beside the model, which is never run: only its facts and its logit scale are read.
-    Threads may share a builder.
+    Everything happens on the CPU, beside the model, of which only facts and logit scale are read. Threads may share it.
     """
 
     backbone: Backbone
@@ -129,8 +128,8 @@ class ExplanationBuilder:
     ) -> tuple[records.Prediction, ...]:
         """Rank the classes for one image: p = softmax(logit_scale · cos + logit_bias), the highest few; float64.
 
-        Classes of `also` that are below the highest few follow them; these are `ranked`, where the settings have fewer.
-        ModelError if the embedding, L2-normalised and on the CPU, is not finite.
+        The highest few are at least `ranked`; those of `also` that are below follow them. ModelError if the embedding,
+        L2-normalised and on the CPU, is not finite.
         """
         cosines = host64(self.bank.classes @ image_embedding)
         self.backbone.check_finite(cosines)
@@ -165,8 +164,8 @@ class ExplanationBuilder:
         """Rank the concepts of an encoded image and build its record, with an `elapsed_ms.explain` of 0.
 
         `encoded` has one part method. `target` is the number of the class to explain; None explains the predicted one.
-        `also` and `ranked` are those of `predict`: only the classes of the settings have an alternative. `questions`
-        need an image encoded `patchwise`. ModelError if the model's output for the image is not finite.
+        `also` and `ranked` are those of `predict`; they add no alternative. `questions` need an image encoded
+        `patchwise`. ModelError if the model's output for the image is not finite.
         """
         if encoded.error is not None:
             raise encoded.error

@@ -53,8 +53,7 @@ FEW_DESCRIPTORS = 500
 class Explainer:
     """One model and one vocabulary, ready for any number of images. The constructor embeds the texts.
 
-    `cache` keeps them on disk. `progress` is called with (stage, done, total); an exception raised in it cancels the
-    work.
+    `cache` keeps them on disk. `progress` is called with (stage, done, total); an exception in it cancels the work.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Explainer:
         For each, `targets` has the class to explain (None: the predicted one), and `masks` the user's own parts, bool
         (parts, height, width) in its pixels (None: find parts). `asks` are texts of one's own, answered in
         `Explanation.asked`: any number takes one forward of the texts and, for the maps, one of the picture with each
-        of its regions hidden.
+        region hidden.
 
         UsageError if a target is not in the vocabulary, VocabularyError if a text is blank, too long or holds control
         characters, ImageError if masks do not fit their picture, or one is empty or outside what the model sees,

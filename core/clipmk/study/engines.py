@@ -36,8 +36,7 @@ def run_local(
 ) -> Iterator[int]:
     """Process shards (shard -> the models that have not explained it) in this process, in rising order.
 
-    `models` are held in memory: all that `missing` names, and those whose D_y alone is missing. Yields how many more
-    images are done, per model.
+    `models` are held in memory: all that `missing` names, and those whose D_y alone is missing. Yields images done.
     """
     with contextlib.closing(ShardWorker(task, models, progress=progress)) as worker:
         prepared = map(worker.prepare, sorted(missing))

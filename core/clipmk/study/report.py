@@ -19,8 +19,7 @@ DPI: Final = 150
 def write_report(results: Results, *, against: Literal["paper"] | None = None, dpi: int = DPI) -> Path:
     """Write `report/index.html`, which is returned, and the pictures as PNG files into a study's folder.
 
-    "paper" adds the published numbers. InputError if a table of the study is damaged; ClipmkError if a file cannot be
-    written.
+    "paper" adds the published numbers. InputError if a table is damaged; ClipmkError if a file cannot be written.
     """
     from clipmk.study.figures.plots import plots  # noqa: PLC0415 - matplotlib
 

@@ -119,10 +119,9 @@ def failed_images(folder: StudyFolder) -> tuple[list[FailedImage], int]:
 
 
 def read_results(folder: StudyFolder) -> Results:
-    """Read a study's tables; they are written first if they are missing or older than its shards.
+    """Read a study's tables, which are written first if they are missing or older than its shards.
 
-    InputError if it is not a study, nothing was explained yet, or a file is damaged; ClipmkError if a table cannot be
-    written.
+    InputError if it is not a study, is damaged, or nothing was explained yet; ClipmkError if it cannot be written.
     """
     manifest = read_manifest(folder.manifest)
     completeness = write_tables(folder, manifest, unless_current=True)

@@ -182,7 +182,7 @@ class ShardWorker:
         return Prepared(number, images, [self._decoders.submit(self._decode, image, wanted) for image in images])
 
     def work(self, prepared: Prepared, models: Sequence[str]) -> Iterator[int]:
-        """Explain a shard with each of the models and write its files; yields how many images more are done."""
+        """Explain a shard with each of the models and write its files; yields numbers of images that are done."""
         torch.set_num_threads(self.task.threads)  # of the calling thread, which may not be that of the constructor
         decoded = [future.result() for future in prepared.decoded]
         for model in models:

@@ -1,9 +1,8 @@
 """Which looks and absences are usual for a class, and which split may draw the unusual ones.
 
 A combination of a class and a descriptor is atypical when no ordinary scene of the class shows it. Every atypical
-combination, and every set of missing parts, belongs to exactly one partition, chosen by a stable hash:
-`train` (which the split `val` shares) or `counterfactual`. Some descriptors belong to the vocabulary only: no scene
-draws them.
+combination, and every set of missing parts, belongs to exactly one partition, chosen by a stable hash: `train` (which
+the split `val` shares) or `counterfactual`. Some descriptors belong to the vocabulary only: no scene draws them.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ def trained() -> frozenset[str]:
     """Descriptors that train scenes draw often enough to be learnt; counterfactual scenes draw no others.
 
     These are the usual ones, and the unusual ones of the train partition of a class with this kind of part, or of many
-    classes that can borrow it.
+    that can borrow it.
     """
     occasions: dict[str, int] = dict.fromkeys(typical_anywhere(), OCCASIONS_TO_LEARN)
     for name, parts in classes().items():

@@ -2,8 +2,7 @@
 
 Painting goes through one label image at twice the size: its low five bits say which part a pixel shows, two more
 whether it belongs to the painted texture or to the outline of the part. Colours and light come from tables over the
-labels, masks from counting labels. All random choices are made before the size matters, so a scene is the same at any
-size.
+labels, masks from counting labels. All random choices come before the size: a scene is the same at any size.
 """
 
 from __future__ import annotations

@@ -64,10 +64,7 @@ class Scene:
 
 
 def render_scene(split: str, index: int, *, size: int = 64, seed: int = 0) -> Scene:
-    """Scene number `index` of the split, `size` x `size` pixels; the same arguments give the same bytes.
-
-    UsageError if they do not name a scene.
-    """
+    """Scene number `index` of the split, always the same bytes; UsageError if the arguments do not name a scene."""
     if split not in ALL_SPLITS:
         raise UsageError(f"split {split!r} is unknown; {suggest(split, ALL_SPLITS)}")
     if index < 0:
