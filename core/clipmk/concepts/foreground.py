@@ -93,7 +93,17 @@ def clean_tokens(
     """Tokens with the `norm_outliers` replaced by the mean of their ordinary 8 neighbours, else of all; and which."""
     tokens = patches.detach().cpu()
     outliers = norm_outliers(tokens)
-    return _without_outliers(tokens, outliers, grid), outliers
+    if not outliers.any():
+        return tokens, outliers
+    cleaned = tokens.clone()
+    ordinary = tokens[~outliers].mean(dim=0)
+    for image, position in outliers.nonzero().tolist():
+        row, column = divmod(position, grid[1])
+        near = torch.zeros(grid, dtype=torch.bool, device=tokens.device)
+        near[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = True
+        near_ordinary = near.flatten() & ~outliers[image]
+        cleaned[image, position] = tokens[image, near_ordinary].mean(dim=0) if near_ordinary.any() else ordinary
+    return cleaned, outliers
 
 
 def largest_components(mask_grid: NDArray[np.bool_], *, keep_second: bool) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
@@ -159,20 +169,6 @@ def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
 def _flip_if_mostly_positive(vector: Tensor) -> Tensor:
     share = float(host64(vector > 0).mean()) if vector.numel() else 0.0
     return -vector if 0.5 < share < 1.0 else vector
-
-
-def _without_outliers(tokens: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:
-    if not outliers.any():
-        return tokens
-    cleaned = tokens.clone()
-    ordinary = tokens[~outliers].mean(dim=0)
-    for image, position in outliers.nonzero().tolist():
-        row, column = divmod(position, grid[1])
-        near = torch.zeros(grid, dtype=torch.bool, device=tokens.device)
-        near[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = True
-        near_ordinary = near.flatten() & ~outliers[image]
-        cleaned[image, position] = tokens[image, near_ordinary].mean(dim=0) if near_ordinary.any() else ordinary
-    return cleaned
 
 
 def _vote(values: Tensor, outliers: Tensor, grid: tuple[int, int], attention: Tensor | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -327,7 +327,7 @@ class ExplanationBuilder:
         return records.Provenance(
             clipmk=__version__,
             torch=torch.__version__,
-            open_clip=_open_clip_version(),
+            open_clip=metadata.version("open_clip_torch"),
             device=str(self.backbone.device),
             dtype=str(self.backbone.dtype).removeprefix("torch."),
             templates=self.vocabulary.templates,
@@ -336,11 +336,6 @@ class ExplanationBuilder:
             vocabulary_sha256=self.vocabulary.sha256,
             settings=plain(self.settings),
         )
-
-
-@cache
-def _open_clip_version() -> str:
-    return metadata.version("open_clip_torch")
 
 
 def blank_notes(square: NDArray[np.uint8]) -> tuple[str, ...]:
