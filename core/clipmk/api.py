@@ -37,11 +37,11 @@ class _Options(TypedDict, total=False):
 
 
 @overload
-def explain(image: ImageSource, model: ModelSource, **options: Unpack[_Options]) -> Explanation: ...
+def explain(image: list[Any], model: ModelSource, **options: Unpack[_Options]) -> list[Explanation]: ...
 
 
 @overload
-def explain(image: list[ImageSource], model: ModelSource, **options: Unpack[_Options]) -> list[Explanation]: ...
+def explain(image: ImageSource, model: ModelSource, **options: Unpack[_Options]) -> Explanation: ...
 
 
 def explain(
