@@ -164,6 +164,15 @@ def test_images_that_repeat_one_another_do_not_narrow_the_interval_of_their_clus
     assert metrics.interval(np.repeat(values, 50)).high < alone.high
 
 
+def test_images_of_a_single_cluster_are_drawn_one_by_one() -> None:
+    values = np.random.default_rng(0).normal(size=20)
+    found = metrics.clustered_interval(values[None], np.full(20, 7))
+    assert found == metrics.clustered_interval(values[None], np.arange(20))
+    assert found.high - found.low > 0.3
+    one = metrics.clustered_interval(np.ones((1, 1)), np.zeros(1, dtype=np.int64))
+    assert (one.low, one.mean, one.high) == (1, 1, 1)
+
+
 def test_scenes_without_a_value_are_left_out() -> None:
     nan = float("nan")
     assert metrics.interval([nan, 1.0, nan, 3.0]) == metrics.interval([1.0, 3.0])

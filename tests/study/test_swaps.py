@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 import statistics
@@ -15,18 +16,20 @@ import pytest
 
 import study_runs
 from clipmk.concepts.mutual import class_swap, measure
-from clipmk.concepts.statistics import mean_interval
+from clipmk.concepts.statistics import Estimate, mean_interval, wilson
 from clipmk.datasets.opening import open_dataset
 from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.study import swaps
+from clipmk.study.image_columns import _share, below
 from clipmk.study.manifest import Manifest, StudyFolder, read_manifest
 from clipmk.study.report import write_report
 from clipmk.study.results import read_results, results_document
 from clipmk.study.run import run_study
 from clipmk.study.tables import write_tables
-from clipmk.study.text_tables import size_table
+from clipmk.study.text_tables import class_table, family_tables, model_table, size_table
+from clipmk.system.locations import assets_dir
 from study_runs import MODELS, fingerprints, images, request
 from study_shards import DESCRIPTORS, LANGUAGE_COUNT, POOL, TOGETHER, VISION_LIMIT, WAYS, make_manifest, write_study
 
@@ -133,9 +136,12 @@ def test_a_sample_of_the_images_is_swapped_in_where_they_are_many(
     for number in range(manifest.shards):
         rows = pq.read_table(folder.shard(manifest.models[0].id, number))
         whole.add(rows.filter(pc.equal(rows["parts"], "pca")))
-    _, every = whole.image_swap()
+    _, every, compared = whole.image_swap()
+    assert compared.max() <= len(every)
     monkeypatch.setattr(swaps, "REFERENCES", 40)
-    images, some = whole.image_swap()
+    images, some, compared = whole.image_swap()
+    assert (compared <= 41).all()
+    assert (some >= 1 / compared).all()
     assert len(images) == len(every) == len(some)
     assert abs(every - some).max() < 0.3
     assert (every != some).any()
@@ -177,6 +183,58 @@ def test_a_single_class_has_no_swap(tmp_path: Path) -> None:
     assert {row["class_swap_p"] for row in table(folder, "images")} == {None}
     assert {row["beats_all"] for row in table(folder, "models")} == {None}
     assert {row["beats_all"] for row in table(folder, "language_counts")} == {None}
+    assert {row["class_swap_below"] for row in table(folder, "models")} == {None}
+
+
+@pytest.mark.parametrize(("classes", "known"), [(20, False), (21, True)])
+def test_a_share_of_p_below_005_is_null_where_p_cannot_be_below(tmp_path: Path, classes: int, known: bool) -> None:
+    manifest = make_manifest(pool=TWO[:1], classes=classes)
+    folder = write_study(tmp_path, manifest, pool=TWO[:1])
+    write_tables(folder, manifest)
+    assert [row["class_swap_below"] is not None for row in table(folder, "models")] == [known] * (len(WAYS) + 1)
+    results = read_results(folder)
+    headings, cells = (family_tables(results, wide=True)[0].columns, family_tables(results, wide=True)[0].rows[0])
+    assert (dict(zip(headings, cells, strict=True))["class swap p < .05, %"] == "cannot be") is not known
+
+
+def test_a_p_cannot_be_below_005_among_19_others() -> None:
+    p = np.array([0.05, 0.05, 1 / 21, 0.9])
+    assert below(p, np.array([20, 19, 21, 21])).tolist() == pytest.approx([np.nan, np.nan, 1, 0], nan_ok=True)
+
+
+def test_a_share_has_the_interval_that_suits_what_it_is_of() -> None:
+    alone, together = np.arange(6), np.array([0, 0, 1, 1, 2, 2])
+    hits = np.array([1.0, 0, 1, 1, 0, 1])
+    assert _share(hits, alone) == wilson(4, 6)
+    assert _share(hits, together) == mean_interval(hits, together)
+    methods = np.array([1.0, 0.5, 0, 1, 1, 0.5])
+    assert _share(methods, alone) == mean_interval(methods)
+    assert _share(np.ones(6), alone) == wilson(6, 6)
+    assert _share(np.ones(6), together) == Estimate(1.0)
+    assert _share(np.full(6, 0.5), alone) == Estimate(0.5)
+
+
+def test_the_interval_of_a_mean_of_two_methods_covers_it_in_about_95_of_100_studies() -> None:
+    rng = np.random.default_rng(0)
+    found = [_share((rng.random((2, 80)) < [[0.7], [0.5]]).mean(axis=0), np.arange(80)) for _ in range(1_000)]
+    assert 930 <= sum(one.low <= 0.6 <= one.high for one in found) <= 970
+
+
+def test_every_table_of_m_strength_or_auc_has_u(study: tuple[StudyFolder, Manifest]) -> None:
+    with (assets_dir() / "study_tables.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    of = {row["table"]: [one for one in rows if one["table"] == row["table"]] for row in rows}
+    for name, own in of.items():
+        if any(one["column"].startswith(("mutual_count", "mi_paper", "auc")) for one in own):
+            assert [one["heading"] for one in own if one["form"] == "tied"] == ["u"], name
+    results = read_results(study[0])
+    classes = class_table(row for row in results.classes() if row["model"] == results.models[0]["model"])
+    assert {row[classes.columns.index("u")] for row in classes.rows} == {"8 (1.6 %)"}
+    assert classes.text_columns == (0, classes.columns.index("most often predicted instead"))
+    split = model_table("", results, results.models, "right and wrong")
+    assert {row[split.columns.index("u")] for row in split.rows} == {"8 (1.6 %)"}
+    csv_rows = list(csv.DictReader(study[0].table("classes", ".csv").read_text(encoding="utf-8").splitlines()))
+    assert {(float(row["language_count"]), row["vocabulary_size"]) for row in csv_rows} == {(8.0, str(DESCRIPTORS))}
 
 
 def test_other_sizes_need_no_second_look_at_the_images(

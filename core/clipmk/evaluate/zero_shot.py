@@ -81,7 +81,8 @@ class ZeroShot(Measure):
         controls = (
             f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
             f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
-            "image's class; intervals are over classes, whose images share prompts, and over the draws of a control; "
+            "image's class; intervals are over classes, whose images share prompts (over images where there is a single "
+            "class), and over the draws of a control; "
             "differences are paired; the descriptors found in this run are fixed"
         )
         self.notes = (f"prompt: {self.prompt}", *self.notes, controls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ _INTERVALS: Final = (*WITH_INTERVAL, "mutual_count")
 _SCORES: Final = ("margin", "class_swap_p")
 _COUNTS: Final = ("chance_mi", "chance_auc", "part_count", "vision_count", "language_count")
 _BELOW: Final = ("above_chance", "class_swap_below", "image_swap_below")
-"""1 where p < 0.05, else 0, by random draw, class swap and image swap."""
+"""By random draw, class swap and image swap; see `below`."""
 
 
 def _dtype(points: int, methods: int) -> np.dtype[np.void]:
@@ -48,10 +48,13 @@ def _dtype(points: int, methods: int) -> np.dtype[np.void]:
     )
 
 
-def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int64], *, points: int) -> ImageColumns:
+def image_columns(
+    rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int64], *, points: int, compared: int
+) -> ImageColumns:
     """The numbers in a shard's rows (`schema.images_schema`) of one part method; new classes are added to `codes`.
 
-    `groups` are those of every image of the dataset. ValueError if a curve has more than `points` (3L + 1) points.
+    `groups` are those of every image of the dataset, `compared` the number of classes of the class swap. ValueError if
+    a curve has more than `points` (3L + 1) points.
     """
     rows = rows.sort_by("image")
     found = np.zeros(rows.num_rows, _dtype(points, 1))
@@ -62,8 +65,8 @@ def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int6
         found[name] = _encode(rows.column(name), codes)
     for name in (*_PREDICTION, *_SCORES, *_INTERVALS, *_COUNTS):
         found[name] = _floats(rows, name)
-    for name, p in zip(_BELOW, ("p_value", "class_swap_p"), strict=False):
-        found[name] = _floats(rows, p) < SIGNIFICANT
+    found["above_chance"] = _floats(rows, "p_value") < SIGNIFICANT
+    found["class_swap_below"] = below(found["class_swap_p"], compared)
     at_least = _floats(rows, "class_swap_at_least")
     found["beats_all"] = np.where(np.isnan(at_least), at_least, at_least == 0)
     for column, name in enumerate(("vision_count", "language_count")):
@@ -74,6 +77,11 @@ def image_columns(rows: pa.Table, codes: dict[str, int], groups: NDArray[np.int6
         raise ValueError(f"a curve of {lengths.max()} points does not fit into {points}")
     found["curve"][np.arange(points) < lengths[:, None]] = curves.flatten().to_numpy(zero_copy_only=False)
     return found
+
+
+def below(p: NDArray[np.float64], compared: int | NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """1 where p < 0.05, else 0; NaN where it cannot be, as its floor is one over what is `compared`."""
+    return np.where(SIGNIFICANT * compared > 1, p < SIGNIFICANT, np.nan)
 
 
 def mean_of_methods(methods: Sequence[ImageColumns]) -> ImageColumns:
@@ -111,7 +119,7 @@ def model_row(model: ModelInfo, parts: str, measured: ImageColumns, *, vocabular
         "top5": int((found["label_rank"][labelled] <= 5).sum()) / known if known else None,
         "curve": [mean(column) or 0.0 for column in found["curve"].T] if count else None,
         "chance_curve": _mean_chance_curve(found, vocabulary_size).tolist() if count else None,
-        **{name: mean(found[name]) for name in (*_BELOW, *_COUNTS)},
+        **{name: mean(found[name][~np.isnan(found[name])]) for name in (*_BELOW, *_COUNTS)},
         **with_interval("top1", wilson(int(right.sum()), known)),
         **with_interval("beats_all", _share(found["beats_all"], found["group"])),
     }
@@ -135,8 +143,11 @@ def behind(measured: ImageColumns, reference: ImageColumns) -> TableRow:
     return row
 
 
-def class_rows(model: ModelInfo, parts: str, measured: ImageColumns, classes: Sequence[str]) -> list[TableRow]:
-    """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers."""
+def class_rows(about: TableRow, measured: ImageColumns, classes: Sequence[str]) -> list[TableRow]:
+    """The rows of the table `classes`, by name; a class whose images all failed has a row without numbers.
+
+    `about` are the columns that are the same in all rows: model, part method, |D|.
+    """
     found = measured[measured["explained"]]
     order = np.argsort(found["label"], kind="stable")
     labels = found["label"][order]
@@ -148,13 +159,12 @@ def class_rows(model: ModelInfo, parts: str, measured: ImageColumns, classes: Se
         by_count = sorted((-count, classes[one]) for one, count in zip(instead, counts, strict=True))
         rows.append(
             {
-                "model": model.id,
-                "parts": parts,
+                **about,
                 "class": classes[code],
                 "images": len(images),
                 "top1": int((images["correct"] == 1).sum()) / len(images) if len(images) else None,
                 "confused_with": by_count[0][1] if by_count else None,  # of equals the first by name
-                **{name: mean(images[name]) for name in SPLIT},
+                **{name: mean(images[name]) for name in (*SPLIT, "language_count")},
             }
         )
     return rows
@@ -178,13 +188,15 @@ def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]
 
 
 def _share(hits: NDArray[np.float64], groups: NDArray[np.int64]) -> Estimate:
-    """A share and its interval: Wilson's, but for images that were fitted together."""
+    """A share and its interval: Wilson's of 0 and 1, normal for images that were fitted together or means of methods.
+
+    The normal interval of values that are all equal has no width; there is none then.
+    """
     if not len(hits) or np.isnan(hits).all():
         return Estimate(None)
-    if len(np.unique(groups)) < len(groups):
-        return mean_interval(hits, groups)
-    whole = wilson(round(hits.sum()), len(hits))
-    return Estimate(mean(hits), whole.low, whole.high)
+    if len(np.unique(groups)) == len(groups) and np.isin(hits, (0, 1)).all():
+        return wilson(int(hits.sum()), len(hits))
+    return mean_interval(hits, groups) if np.ptp(hits) else Estimate(mean(hits))
 
 
 def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:

@@ -135,8 +135,8 @@ class Overlaps:
             rows.append({**about, "vocabulary_size": self._language.vocabulary_size, **means})
         return rows
 
-    def image_swap(self) -> tuple[Numbers, NDArray[np.float64]]:
-        """Images, and p = (1 + #{m' >= m}) / (1 + others): D_y stays, D_v is that of images predicted otherwise.
+    def image_swap(self) -> tuple[Numbers, NDArray[np.float64], Numbers]:
+        """Images, p = (1 + #{m' >= m}) / c, and c = 1 + others: D_y stays, D_v is that of images predicted otherwise.
 
         So descriptors that are near to every image count for all images alike.
         """
@@ -144,6 +144,7 @@ class Overlaps:
         most = min(len(images), REFERENCES)
         chosen = np.arange(most) * len(images) // max(1, most)
         order, p = np.argsort(predicted, kind="stable"), np.ones(len(images))
+        compared = np.ones(len(images), dtype=np.int64)
         classes = np.unique(predicted)
         for start in range(0, len(classes), _AT_ONCE):
             block = classes[start : start + _AT_ONCE]
@@ -151,5 +152,6 @@ class Overlaps:
             for number, column in zip(block, counts.T, strict=True):
                 others = np.sort(column[predicted[chosen] != number])
                 members = order[slice(*np.searchsorted(predicted, (number, number + 1), sorter=order))]
-                p[members] = (1 + len(others) - np.searchsorted(others, shared[members])) / (1 + len(others))
-        return images, p
+                compared[members] = 1 + len(others)
+                p[members] = 1 + len(others) - np.searchsorted(others, shared[members])
+        return images, p / compared, compared

@@ -76,6 +76,7 @@ class _Tables:
         counts = {parts: ConceptCounts(language) for parts in methods}
         cues = {parts: CueCounts(language, self.manifest.asks, most) for parts in methods}
         asked = AskedCounts(self.manifest.asks, language)
+        sizes = {"points": most + 1, "compared": len(language.compared)}
         for number in shards:
             columns = image_schema(self.manifest.asks)
             shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of, newer=("margin",))
@@ -83,7 +84,7 @@ class _Tables:
             self.images.write_table(shard)
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
-                pieces[parts].append(of_images.image_columns(rows, self.codes, self.groups, points=most + 1))
+                pieces[parts].append(of_images.image_columns(rows, self.codes, self.groups, **sizes))
                 counts[parts].add(rows)
                 cues[parts].add(rows)
                 overlaps[parts].add(rows)
@@ -97,8 +98,9 @@ class _Tables:
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
             found[parts] = joined[np.argsort(joined["image"], kind="stable")]
-            images, p = overlaps[parts].image_swap()
-            found[parts]["image_swap_below"][np.searchsorted(found[parts]["image"], images)] = p < of_images.SIGNIFICANT
+            images, p, compared = overlaps[parts].image_swap()
+            swapped = np.searchsorted(found[parts]["image"], images)
+            found[parts]["image_swap_below"][swapped] = of_images.below(p, compared)
             self.rows["language_counts"] += overlaps[parts].size_rows(model.id, parts)
         if len(found) > 1:
             found[MEAN] = of_images.mean_of_methods(list(found.values()))
@@ -106,7 +108,8 @@ class _Tables:
             descriptors = self.manifest.vocabulary.descriptors
             self.rows["models"].append(of_images.model_row(model, parts, measured, vocabulary_size=descriptors))
             self.rows["wrong"] += wrong_rows(model.id, parts, measured)
-            self.rows["classes"] += of_images.class_rows(model, parts, measured, list(self.codes))
+            about = {"model": model.id, "parts": parts, "vocabulary_size": descriptors}
+            self.rows["classes"] += of_images.class_rows(about, measured, list(self.codes))
             self.measured[model.id, parts] = repack_fields(measured[["image", "group", "explained", *BEHIND.values()]])
 
     def compare(self) -> None:

@@ -130,7 +130,7 @@ def class_table(rows: Iterable[TableRow]) -> TextTable:
     ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
     half = CLASSES_SHOWN // 2
     shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[:half], *ordered[-half:]]
-    return _table("", shown, columns("classes"), text_columns=(0, 6))
+    return _table("", shown, columns("classes"), text_columns=(0, 7))
 
 
 def concept_table(totals: ConceptTotals, name: str) -> TextTable:
@@ -163,6 +163,7 @@ _FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
     "number 1": lambda row, name: number(row[name], 1),
     "percent": lambda row, name: percent(row[name]),
     "percent 0": lambda row, name: percent(row[name], 0),
+    "share below": lambda row, name: "cannot be" if row[name] is None else percent(row[name], 0),
     "interval": interval,
     "interval %": lambda row, name: interval(row, name, factor=100, digits=1),
     "times chance": lambda row, name: f"{row[name] / row['chance_auc']:.1f}" if row["chance_auc"] else NONE,
