@@ -43,6 +43,10 @@ TABLE: list[tuple[str, set[str]]] = [
         ),
         {"open_clip", "torchvision", "timm", "torch._dynamo"},
     ),
+    (
+        "import clipmk, samples; clipmk.explain(samples.picture(), 'embedded/vit-xs8-48')",
+        {"scipy.optimize", "scipy.stats", "sklearn", "pandas", "pyarrow", "matplotlib", "open_clip"},
+    ),
     ("import clipmk_tui.__main__", HEAVY | {"typer", "rich"}),
     ("from clipmk_tui.__main__ import main; main(['models', 'vit', '--cached'])", MODELS | {"textual"}),
     (

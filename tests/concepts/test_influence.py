@@ -8,11 +8,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn import functional
 
 import embedded
-from clipmk.concepts.influence import LEAST_COSINE, concept_influence, named_part, part_margins, share_explained
+from clipmk.concepts.influence import (
+    LEAST_COSINE,
+    concept_influence,
+    named_part,
+    nonnegative_weights,
+    part_margins,
+    share_explained,
+)
 
 
 def units(*shape: int, seed: int = 0) -> Tensor:
@@ -55,6 +63,30 @@ def nearest_point(texts: np.ndarray, image: np.ndarray) -> np.ndarray:
             if (weights >= 0).all() and (distance := float(((image - point) ** 2).sum())) < least:
                 best, least = point, distance
     return best
+
+
+@pytest.mark.parametrize("kind", ["free", "common", "dependent", "positive", "repeated"])
+def test_weights_are_those_of_scipy(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    for size in range(1, 31):
+        columns = rng.normal(size=(int(rng.choice([24, 256])), size))
+        columns += {"common": 3 * rng.normal(size=(len(columns), 1))}.get(kind, 0.0)
+        columns = np.abs(columns) if kind == "positive" else columns
+        columns = columns @ rng.normal(size=(size, size)) if kind == "dependent" else columns
+        columns[:, size // 2] = columns[:, 0] if kind == "repeated" else columns[:, size // 2]
+        target = columns @ np.maximum(rng.normal(size=size), 0)
+        target += rng.choice([1e-3, 1.0]) * rng.normal(size=len(columns))
+        target /= np.linalg.norm(target)
+        weights, (expected, distance) = nonnegative_weights(columns, target), nnls(columns, target)
+        assert (weights >= 0).all()
+        assert columns @ weights == pytest.approx(columns @ expected, abs=1e-10)
+        assert np.linalg.norm(columns @ weights - target) == pytest.approx(distance, abs=1e-10)
+        if kind != "repeated" and size <= len(columns):
+            assert weights == pytest.approx(expected, rel=1e-8, abs=1e-10)
+
+
+def test_no_column_points_towards_the_target() -> None:
+    assert nonnegative_weights(-np.eye(4)[:, :2], np.eye(4)[0]).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("seed", range(5))

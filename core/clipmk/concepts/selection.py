@@ -17,6 +17,8 @@ NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were k
 
 BLOCK = 2**16
 """Rows of the bank per product."""
+SORTED_WHOLE = 2_000
+"""Length up to which sorting everything is as fast."""
 PRODUCTS = 2**22
 """Cosines of classes and descriptors held at once."""
 NEAR = 2e-6
@@ -57,7 +59,7 @@ def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*r
 
     Of a long vector only the values from the `count`-th highest on are sorted.
     """
-    if scores.ndim == 1 and count < len(scores) and len(scores) > BLOCK:
+    if scores.ndim == 1 and count < len(scores) and len(scores) > SORTED_WHOLE:
         reaching = (~(scores < scores.topk(count).values[-1])).nonzero().flatten()  # NaN sorts highest
         if len(reaching) < len(scores):
             return reaching[highest(scores[reaching], count)]

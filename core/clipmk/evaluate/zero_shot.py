@@ -78,14 +78,7 @@ class ZeroShot(Measure):
         self._explainer, self._progress = explainer, progress
         self.prompt = prompt_sets.prompt_that_fits(explainer.backbone, explainer.vocabulary)
         """The prompt that the model's context holds."""
-        controls = (
-            f"random: as many descriptors of the same lengths from the vocabulary, mean of {RANDOM_DRAWS} draws; "
-            f"words: as many strings of random words, mean of {WORD_DRAWS} draws; added: descriptors added to the "
-            "image's class; intervals are over classes, whose images share prompts (over images where there is a single "
-            "class), and over the draws of a control; "
-            "differences are paired; the descriptors found in this run are fixed"
-        )
-        self.notes = (f"prompt: {self.prompt}", *self.notes, controls)
+        self.notes = (f"prompt: {self.prompt}", *self.notes)
         self._labels: list[int] = []
         self._images_of: Counter[int] = Counter()
         self._halves: list[int] = []
