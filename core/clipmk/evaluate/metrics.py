@@ -218,7 +218,8 @@ def clustered_interval(values: NDArray[np.float64], clusters: NDArray[np.int64],
 
     From (draws, images), a single draw for what is not drawn. A resample takes as many whole clusters c as there are,
     and as many draws k: sum of x_kc / (draws · their images), with x_kc the sum over the images of c. What the images
-    of a cluster share, and what a draw does to all of them, widens the interval. The images of a single cluster are drawn one by one.
+    of a cluster share, and what a draw does to all of them, widens the interval. The images of a single cluster are
+    drawn one by one.
     """
     owners = np.unique(clusters, return_inverse=True)[1]
     sizes = np.bincount(owners := owners if owners.any() else np.arange(len(owners)))

@@ -31,7 +31,7 @@ from clipmk.study.wrong import wrong_rows
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 
-_VERSION: Final = 3
+_VERSION: Final = 4
 """Raised when the columns of a table change: tables of an older version are written again."""
 
 
