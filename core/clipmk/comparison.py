@@ -17,7 +17,6 @@ class ComparedImage:
     width: int | None
     """Pixels, after EXIF orientation."""
     height: int | None
-    """Pixels, after EXIF orientation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,6 @@ class ComparedModel:
     predictions: tuple[Prediction, ...] = ()
     """The highest-ranked classes, best first; empty for a model that failed."""
     class_name: str | None = None
-    """The class explained."""
     mutual: Mutual | None = None
     best_in_family: bool = False
     """Its AUC is the highest of those members of its family that answered, and another member's is lower."""

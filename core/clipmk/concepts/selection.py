@@ -51,7 +51,6 @@ class LanguageConcepts(NamedTuple):
     indices: Int[Tensor, " concepts"]
     """Rows of the descriptor bank, int64."""
     cosines: Float[Tensor, " concepts"]
-    """Between the class embedding and each descriptor."""
 
 
 def highest(scores: Float[Tensor, "*rows items"], count: int) -> Int[Tensor, "*rows chosen"]:

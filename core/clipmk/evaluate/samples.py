@@ -36,7 +36,6 @@ class Sample:
     object_mask: NDArray[np.bool_] | None
     """Pixels of the object, bool (height, width)."""
     scene: Scene | None = None
-    """Everything about a rendered scene."""
 
     @property
     def rendered(self) -> Scene:
@@ -58,11 +57,9 @@ class ImageSource:
     name: str
     """Split of the rendered world, or what the user named."""
     count: int
-    """How many images."""
     labelled: bool
     """Whether every image has a label; where only some have, none is used."""
     warnings: tuple[str, ...] = ()
-    """What the user should know about it."""
     samples: Callable[[], Iterator[Sample | ImageError]]
     """Gives every image in order, as often as called; an error in the place of one that cannot be decoded."""
 

@@ -84,7 +84,6 @@ class VariantResult:
     explainer: Explainer
     """With the variant's settings."""
     geometry: Square
-    """Maps the square input to the picture's pixels."""
     image: EncodedImage
     """Of all variants with the same `features` and `resize`."""
     segmentation: Segmentation

@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     from clipmk.pipeline.grounding import Progress
 
 RANDOM_DRAWS = 5
-"""Draws of random descriptors."""
 WORD_DRAWS = 3
-"""Draws of random words."""
 NEAREST, SPARSE = "nearest to the image", "sparse decomposition"
 """Sources of descriptors that look at no part."""
 DECOMPOSED_TOGETHER = 64

@@ -95,7 +95,6 @@ class Picture:
     """A decoded image: upright, opaque, RGB."""
 
     pixels: UInt8[np.ndarray, "height width 3"]
-    """uint8 (height, width, 3), RGB."""
     info: ImageInfo
     """Its width and height are those of the file, also where the pixels are fewer (`least_side`)."""
     warnings: tuple[str, ...] = ()

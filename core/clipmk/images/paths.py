@@ -33,7 +33,6 @@ _WILD = frozenset("*?[")
 """Characters that make a name a pattern, unless a file has that name."""
 
 MAX_BYTES = 512 * 2**20
-"""Largest file that is read."""
 
 
 def expand_path(argument: str, notes: list[str] | None = None) -> list[str]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from clipmk.records import ExplanationRecord, Part, RelevanceMap
 
 ALPHA = 0.45
-"""Opacity of the colours."""
 HEAT_ALPHA = 0.75
 """Opacity of a relevance map where it is highest."""
 

@@ -41,7 +41,6 @@ class VisionConcepts:
     concepts: tuple[int, ...]
     """D_v, most important first."""
     importance: tuple[float, ...]
-    """Of each concept."""
     part_ids: tuple[tuple[int, ...], ...]
     """For each concept the parts that carry it, 0-based."""
     warnings: tuple[str, ...]

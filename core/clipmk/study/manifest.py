@@ -124,7 +124,6 @@ class StudyRequest:
     language_counts: tuple[int, ...] = ()
     """Sizes of D_y that the study's tables compare; none: those of the study in the folder."""
     download: bool = False
-    """Download missing weights first."""
     command: str | None = None
     """The command line, for the record."""
 
@@ -164,7 +163,6 @@ class Manifest:
     versions: dict[str, str]
     """clipmk, torch and open_clip, when it was started."""
     asks: tuple[str, ...] = ()
-    """Texts that each image is asked for."""
     language_counts: tuple[int, ...] = ()
     """Sizes of D_y to compare; they change tables, and how much of D_y is written."""
     command: str | None = None

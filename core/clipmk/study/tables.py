@@ -65,7 +65,6 @@ class _Tables:
     codes: dict[str, int] = field(default_factory=dict)
     """Class -> its number in order of appearance."""
     rows: dict[str, list[TableRow]] = field(default_factory=lambda: {name: [] for name in TABLES})
-    """Of each of `schema.TABLES`."""
 
     def add(self, model: ModelInfo, shards: Sequence[int]) -> None:
         """Add the rows of one model from its shards."""

@@ -14,7 +14,6 @@ from clipmk.world.background import GRAIN
 UNFAMILIAR: Final = (
     "the image does not look like a rendered scene, all that this embedded model knows: its answer means little"
 )
-"""The warning of an embedded model about any other image."""
 
 _LEAST_GRAIN: Final = 2.5
 """Of every scene, grey levels; the faintest of some thousand scenes has 3.8."""

@@ -73,7 +73,6 @@ class Drawing:
     appearances: tuple[Appearance, ...]
     background: Background
     occluders: tuple[Mark, ...]
-    """Patches over the object."""
     relief: npt.NDArray[np.float32]
     """Unevenness of the paint, float32 (16, 16), mean 0."""
     exposure: Exposure | None

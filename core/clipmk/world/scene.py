@@ -16,7 +16,6 @@ from clipmk.world.sampling import plan_scene
 from clipmk.world.tables import grammar
 
 SMALLEST_SIZE: Final = 16
-"""Smallest image side in pixels."""
 Images = list[npt.NDArray[np.uint8]]
 
 
