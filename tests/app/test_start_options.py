@@ -157,7 +157,7 @@ def test_pattern_without_files_is_answered_without_a_guess(clipmk: Runner, tmp_p
 
 def test_mistyped_path_is_answered_with_a_close_one_and_steers_no_terminal(clipmk: Runner, tmp_path: Path) -> None:
     (tmp_path / "fox_03.png").write_bytes(b"")
-    assert clipmk("tui", "fox_3.png").err == "clipmk: error: 'fox_3.png' does not exist; close: 'fox_03.png'\n"
+    assert clipmk("tui", "fox_3.png").err == "clipmk: error: image 'fox_3.png' does not exist; close: 'fox_03.png'\n"
     assert "\\x1b[31m" in clipmk("tui", "\x1b[31m").err
 
 

@@ -52,15 +52,9 @@ def expand_path(argument: str, notes: list[str] | None = None) -> list[str]:
         return [argument]
     matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - keeps the path as the user wrote it
     files = [match for match in matches if not Path(match).is_dir()]
-    if not files:
-        refuse_pattern(argument)
-    return files or [argument]
-
-
-def refuse_pattern(argument: str) -> None:
-    """ImageError where a name that no file has is a pattern, for which close names would not help."""
-    if not _WILD.isdisjoint(argument):
+    if not files and not _WILD.isdisjoint(argument):  # close names would not help
         raise ImageError(f"no file matches the pattern {quoted(argument)}")
+    return files or [argument]
 
 
 class Listing(NamedTuple):

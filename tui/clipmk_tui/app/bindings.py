@@ -40,7 +40,9 @@ with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _f
             )
         )
 
-BINDING_IDS: Final = frozenset(binding.id for bindings in KEY_BINDINGS.values() for binding in bindings)
+_DEFAULT_KEYS: Final = {binding.id: binding.key for bindings in KEY_BINDINGS.values() for binding in bindings}
+
+BINDING_IDS: Final = frozenset(_DEFAULT_KEYS)
 """By these the user's config names actions."""
 
 NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "escape", "backspace"})
@@ -119,12 +121,9 @@ _ARROWS: Final = frozenset("↑↓←→")
 
 
 def keys_of(node: DOMNode, *actions: str) -> str:
-    """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``, .``, ``↑↓``.
-
-    Something from the node up to the app binds them, else it raises `LookupError`.
-    """
-    changed: Mapping[str, str] = getattr(node.app, "changed_keys", {})
-    written = [_written(node, changed.get(action) or _default(node, action)) for action in actions]
+    """The keys of some actions as people write them, the first one of each: ``n``, ``ctrl+r``, ``, .``, ``↑↓``."""
+    keys = _DEFAULT_KEYS | getattr(node.app, "changed_keys", {})
+    written = [_written(node, keys[action]) for action in actions]
     return ("" if _ARROWS.issuperset(written) else " ").join(written)
 
 
@@ -142,16 +141,6 @@ def is_own(active: ActiveBinding, screen: Screen[Any]) -> bool:
         return True
     pane = (active.binding.id or "").partition(".")[0]
     return screen.focused is not None and any(node.id == pane for node in screen.focused.ancestors_with_self)
-
-
-def _default(node: DOMNode, action: str) -> str:
-    """The keys that the code gives to an action, comma-separated."""
-    for holder in node.ancestors_with_self:
-        for base in type(holder).__mro__:
-            for binding in vars(base).get("BINDINGS", ()):
-                if isinstance(binding, Binding) and binding.id == action:
-                    return binding.key
-    raise LookupError(f"nothing around {node!r} binds the action {action!r}")
 
 
 def _written(node: DOMNode, keys: str) -> str:

@@ -124,17 +124,22 @@ def _samples() -> str:
 
 def _add(found: _Collector, argument: str) -> None:
     """Add the images that an argument names; raises `InputError` if there are none."""
-    if not argument or "\0" in argument:
-        raise ImageError(f"image {quoted(argument)} does not exist")
     folder = os.path.expanduser(argument)  # noqa: PTH111 - as `expand_path` does
     if os.path.isdir(folder):  # noqa: PTH112 - unlike Path.is_dir, never raises
         _add_folder(found, folder)
-        return
-    for name in expand_path(argument):
-        if not os.path.lexists(name):
-            read_regular(name, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)  # says why not
-            raise ImageError(f"image {quoted(name)} has only just appeared; try again")
-        found.items.append(Item(name, label_beside(name, found.labels_of)))
+    else:
+        found.items += [Item(name, label_beside(name, found.labels_of)) for name in existing(argument)]
+
+
+def existing(argument: str) -> list[str]:
+    """The files that a name or pattern means; `ImageError` with close names if there is none."""
+    if not argument or "\0" in argument:
+        raise ImageError(f"image {quoted(argument)} does not exist")
+    names = expand_path(argument)
+    if missing := next((name for name in names if not os.path.lexists(name)), None):
+        read_regular(missing, limit=MAX_BYTES, noun="image", error=ImageError, suffixes=EXTENSIONS)  # says why not
+        raise ImageError(f"image {quoted(missing)} has only just appeared; try again")
+    return names
 
 
 def _add_folder(found: _Collector, folder: str) -> None:

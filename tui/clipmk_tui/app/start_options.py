@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
-from clipmk.errors import ImageError, InputError, UsageError, suggest
+from clipmk.errors import InputError, UsageError, suggest
 from clipmk.system import config as system_config
 from clipmk.system.config import read_config
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import quoted
 from clipmk.worker.session import Session
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.show.pixels import GRAPHICS
@@ -136,21 +134,10 @@ def check_path(path: str) -> None:
     """Refuse a path that names no image, without listing any folder; "-" is refused, too: keys come from there."""
     if path == "-":
         raise UsageError("the app reads its keys from standard input; for an image from there: clipmk explain -")
-    import glob  # noqa: PLC0415 - not for the bare command
+    if not os.path.lexists(os.path.expanduser(path)):  # noqa: PTH111 - a pattern is not a path
+        from clipmk_tui.app.image_list import existing  # noqa: PLC0415 - not for the bare command
 
-    path = os.path.expanduser(path)  # noqa: PTH111 - a pattern is not a path
-
-    if path and "\0" not in path and (os.path.lexists(path) or next(glob.iglob(path, recursive=True), None)):  # noqa: PTH207
-        return
-    from clipmk.images.paths import refuse_pattern  # noqa: PLC0415 - not for the bare command
-
-    refuse_pattern(path)
-    folder = Path(path).parent
-    names: list[str] = []
-    with contextlib.suppress(OSError, ValueError):
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - text, as the user wrote it
-    close = suggest(Path(path).name, names) if names else ""
-    raise ImageError(f"{quoted(path)} does not exist{f'; {printable(close)}' if close.startswith('close') else ''}")
+        existing(path)
 
 
 def _vocabulary(named: str | None, model: str, arch: str | None) -> str:

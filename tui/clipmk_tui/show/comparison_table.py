@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 from rich.cells import cell_len
 
-from clipmk.comparison import ComparedCell, ComparedConcept, ComparedModel, Comparison
+from clipmk.comparison import ComparedConcept, ComparedModel, Comparison
 from clipmk.records import Asked, ConceptStatus
 from clipmk.system.text import printable
 from clipmk.vocabulary.classes import class_key
@@ -253,7 +253,7 @@ def _answer_cell(column: ComparedModel, class_name: str) -> Cell:
 
 def concept_row(row: ComparedConcept) -> Row:
     """The row of a concept."""
-    cells = tuple(map(_concept_cell, row.cells))
+    cells = tuple(Cell("") if cell is None else _status_cell(cell.status) for cell in row.cells)
     return Row(row.text, row.text, cells, row.mutual_count, row.seen_count, is_class=False)
 
 
@@ -263,10 +263,6 @@ def asked_row(text: str, answers: Sequence[Asked | None]) -> Row:
     cells = tuple(Cell(AWAITED) if status is None else _status_cell(status) for status in found)
     seen = sum(status in {"mutual", "vision"} for status in found)
     return Row(text, f"? {text}", cells, found.count("mutual"), seen, is_class=False)
-
-
-def _concept_cell(cell: ComparedCell | None) -> Cell:
-    return Cell("") if cell is None else _status_cell(cell.status)
 
 
 def _status_cell(status: ConceptStatus) -> Cell:

@@ -125,10 +125,6 @@ def _bands(indices: UInt8[ndarray, "height width"]) -> Iterator[str]:
         band = indices[top : top + 6]
         colours = np.unique(band)
         bits = np.packbits(band == colours[:, None, None], axis=1, bitorder="little")[:, 0] + 63
-        lines = zip(colours, bits, strict=True)
-        yield "$".join(f"#{colour}{_packed(line.tobytes().decode('ascii'))}" for colour, line in lines)
-
-
-def _packed(line: str) -> str:
-    """Runs of four and more as a count; nothing at the end where nothing is set."""
-    return re.sub(r"(.)\1{3,}", lambda run: f"!{len(run[0])}{run[1]}", line.rstrip("?"))
+        lines = (line.tobytes().decode("ascii").rstrip("?") for line in bits)  # nothing at the end where nothing is set
+        packed = (re.sub(r"(.)\1{3,}", lambda run: f"!{len(run[0])}{run[1]}", line) for line in lines)
+        yield "$".join(f"#{colour}{line}" for colour, line in zip(colours, packed, strict=True))

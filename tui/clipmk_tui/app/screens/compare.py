@@ -76,9 +76,9 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
     def show_title(self, more: str = "") -> None:
         """Also say how many concepts the filter leaves."""
-        wanted = self._pane.filter_text
-        left = sum(not row.is_class for row in self._grid.rows)
-        found = f"  / {printable(wanted)}: {left} of {self.view.concept_count}" if wanted else ""
+        wanted, made = self._pane.filter_text, self.view.comparison
+        left, of = sum(not row.is_class for row in self._grid.rows), 0 if made is None else len(made.rows)
+        found = f"  / {printable(wanted)}: {left} of {of}" if wanted else ""
         super().show_title(found + more)
 
     @on(CompareGrid.Moved)

@@ -50,11 +50,6 @@ class ComparisonView:
         """Indices of the models that have not answered."""
         return tuple(index for index, place in enumerate(self.places) if place is None)
 
-    @property
-    def concept_count(self) -> int:
-        """How many concepts there are without a filter."""
-        return 0 if self.comparison is None else len(self.comparison.rows)
-
     def rows(self, wanted: str = "") -> list[Row]:
         """A row per predicted class, one per text asked for, one per concept that a filter keeps; a cell per model."""
         if self.comparison is None:

@@ -59,11 +59,14 @@ def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
         cache=not params["no_cache"],
         **{name: params[name] for name in ("classes", "device", "precision", "arch", "download")},
     )
+    texts = params.get("ask") or []
+    if (path := params.get("ask_file")) is not None:
+        texts = [*texts, *read_texts(path)]
     return ExplainOptions(
         models=tuple(dict.fromkeys(params["model"])) or (DEFAULT_MODEL,),
         default_model=not params["model"],
         session=session,
-        asks=_asks(params),
+        asks=ask_texts(texts),
         serve=params.get("serve", False),
         form="json" if params["json"] else "jsonl" if params.get("jsonl") else "text",
         overlay=output_path("overlay", params.get("overlay"), ".png"),
@@ -71,9 +74,3 @@ def explain_options(params: Mapping[str, Any]) -> ExplainOptions:
         picture=not params.get("no_picture", True),
         **{name: params[name] for name in ("target", "quiet", "verbose", "no_color")},
     )
-
-
-def _asks(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `--ask` and `--ask-file` ask for, each text once."""
-    path = params.get("ask_file")
-    return ask_texts([*(params.get("ask") or ()), *(read_texts(path) if path is not None else ())])

@@ -92,15 +92,19 @@ def _predictions(explanation: Explanation, width: int) -> RenderableType:
 
 
 def _parts(explanation: Explanation, *, everything: bool) -> RenderableType:
-    table, parts = _table("left", "fold", "right", "right"), explanation.parts
-    margins = explanation.runner_up.part_margins if explanation.runner_up else [None] * len(parts)
+    table, parts, other = _table("left", "fold", "right", "right"), explanation.parts, explanation.runner_up
+    margins: Sequence[float | None] = [None] * len(parts)
+    influence = "no other class"
+    if other is not None:
+        margins = other.part_margins
+        influence = f"influence: + for {quoted(explanation.class_name)}, - for {quoted(other.class_name)}"
     for part, margin in zip(parts, margins, strict=True):
         words = [one.text for one in part.descriptors][: None if everything else 1]
         swatch = Text.assemble(("■", "#{:02x}{:02x}{:02x}".format(*colour_of(part.id))), f" {part.id}")
         table.add_row(swatch, shown(", ".join(words)), _percent(part.area), _signed(margin))
     if not parts:
         table.add_row("none", "", "", "")
-    return Group(_title("parts", f"share of the picture, {_influence(explanation)}"), table)
+    return Group(_title("parts", f"share of the picture, {influence}"), table)
 
 
 def _asked(explanation: Explanation) -> RenderableType:
@@ -222,12 +226,6 @@ def _title(text: str, note: str = "", style: str = "") -> Text:
 
 def _sign(kind: Kind) -> Text:
     return Text(SIGN[kind], ANSI[kind])
-
-
-def _influence(explanation: Explanation) -> str:
-    if (other := explanation.runner_up) is None:
-        return "no other class"
-    return f"influence: + for {quoted(explanation.class_name)}, - for {quoted(other.class_name)}"
 
 
 def _signed(influence: float | None) -> str:
