@@ -14,6 +14,7 @@ LEAVES = {"clipmk.errors", "clipmk.version", "clipmk.settings", "clipmk.records"
 TABLES = {"clipmk.concepts.part_methods"}
 """Leaves may read them: they name what code a room has, so that a setting has its choices, and import it on use."""
 FLOORS = (
+    {"browse"},
     {"study", "evaluate", "worker"},
     {"pipeline"},
     {"vocabulary", "models", "datasets"},

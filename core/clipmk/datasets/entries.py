@@ -247,14 +247,14 @@ class FileReader:
 
     def read(self, entry: Entry) -> Picture:
         """Decode one image; see `Reader`."""
-        path = self._place(entry)
+        path = self.place_of(entry)
         if entry.offset is None:
             data = read_regular(path, limit=MAX_BYTES, noun="image", error=ImageError)
         else:
             data = _part_of(path, entry)
         return read_picture(data, name=entry.key)
 
-    def _place(self, entry: Entry) -> str:
+    def place_of(self, entry: Entry) -> str:
         """Path of the file; a name that is not valid UTF-8 gets its bytes back."""
         if entry.path is None:
             raise ImageError(f"image {quoted(entry.key)} has no file")
