@@ -11,11 +11,14 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmk.concepts.contingency import fisher_p, odds_ratio, share_difference
-from clipmk.study.schema import TABLES
+from clipmk.study.schema import TABLES, TableRow
 from clipmk.study.swaps import ClassConcepts
 
+SIGNIFICANT: Final = 0.05
+"""q below which a cue counts as found."""
 _ASKED: Final = ("asked_seen", "asked_tied")
 FEWEST: Final = 10
 """Images with a known label that must be predicted as a class, so that its texts are tested."""
@@ -78,3 +81,14 @@ class CueCounts:
     def _text(self, number: int, text: int) -> str:
         tied = self._language.by_class[self._language.names[number]]
         return tied[text] if text < self._language.count else self._asks[text - self._language.count]
+
+
+def found_cues(table: pa.Table) -> list[TableRow]:
+    """Rows of the table `cues` with q below `SIGNIFICANT`: those that mislead first, then those that support, by q."""
+    rows: list[TableRow] = table.filter(pc.less(table["q"], SIGNIFICANT)).to_pylist()
+    return sorted(rows, key=lambda row: (not misleads(row), row["q"], row["p"], -abs(row["error_difference"])))
+
+
+def misleads(cue: TableRow) -> bool:
+    """Whether predictions are wrong more often where the text is mutual."""
+    return bool(cue["error_difference"] > 0)

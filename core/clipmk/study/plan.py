@@ -12,20 +12,22 @@ It is a Parquet file with a row group per shard, so that one shard can be read a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmk.datasets.entries import Entry
 from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import PLAN
-from clipmk.system.parquet import is_intact, open_table, table_writer
+from clipmk.system.parquet import is_intact, open_table, read_table, table_writer
 from clipmk.system.text import counted, quoted
 
 Numbers = npt.NDArray[np.int64]
@@ -93,8 +95,20 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
         rows = file.read_row_group(number).to_pylist()
     if any(row["shard"] != number for row in rows):
         raise InputError(f"plan {quoted(path)} is damaged: its row group {number} is not shard {number}")
+    return [_planned(row) for row in rows]
+
+
+def read_images(path: Path, images: Sequence[int]) -> list[PlannedImage]:
+    """Some images of a plan by their places in the dataset, in ascending order; InputError if it is damaged."""
+    table = read_table(path, PLAN)
+    return [
+        _planned(row) for row in table.filter(pc.is_in(table["image"], pa.array(images))).sort_by("image").to_pylist()
+    ]
+
+
+def _planned(row: Mapping[str, Any]) -> PlannedImage:
     fields = ("key", "label", "path", "offset", "size")
-    return [PlannedImage(row["image"], Entry(**{name: row[name] for name in fields}), row["group"]) for row in rows]
+    return PlannedImage(row["image"], Entry(**{name: row[name] for name in fields}), row["group"])
 
 
 @dataclass(frozen=True, slots=True)

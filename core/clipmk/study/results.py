@@ -14,6 +14,7 @@ from clipmk.errors import InputError
 from clipmk.models.catalog import EMBEDDED
 from clipmk.records import FAMILIES
 from clipmk.study.concepts import ConceptTotals
+from clipmk.study.cues import found_cues
 from clipmk.study.manifest import Manifest, StudyFolder, read_manifest
 from clipmk.study.paper import against_paper
 from clipmk.study.schema import MEAN, TABLES, TableRow, images_schema
@@ -88,6 +89,10 @@ class Results:
     def classes(self) -> list[TableRow]:
         """Rows of the table `classes` under `shown_parts`."""
         return [row for row in self.rows("classes") if row["parts"] == self.shown_parts]
+
+    def cues(self) -> list[TableRow]:
+        """Rows of the table `cues` that are found, see `cues.found_cues`; the table itself may be large."""
+        return found_cues(read_table(self.folder.table("cues"), TABLES["cues"]))
 
     def concepts(self) -> ConceptTotals:
         """The table `concepts`, added up over models and part methods."""
@@ -182,6 +187,8 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
         ],
         "asked": results.rows("asked"),
         "language_counts": results.rows("language_counts"),
+        "wrong": results.rows("wrong"),
+        "cues": results.cues(),
         "paper": paper if against == "paper" else None,
     }
 

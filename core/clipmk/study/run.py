@@ -58,7 +58,7 @@ def run_study(request: StudyRequest, *, progress: Progress = no_progress) -> Stu
     if request.extend and not folder.manifest.exists():
         raise InputError(f"{quoted(folder.root)} holds no study to extend; leave --extend out to start one")
     asked = describe_models(request.models, download=request.download)
-    with _locked(folder):
+    with locked(folder):
         models = with_other_models(request, asked) if request.extend else asked
         manifest, warnings = resolve_manifest(request, [info for info, _ in models])
         sizes = shard_sizes(folder.plan)
@@ -102,7 +102,7 @@ def _explain(
 
 
 @contextlib.contextmanager
-def _locked(folder: StudyFolder) -> Iterator[None]:
+def locked(folder: StudyFolder) -> Iterator[None]:
     """Be the only run in a folder, which is created if necessary; InputError if it holds something else."""
     root = folder.root
     with contextlib.ExitStack() as held:

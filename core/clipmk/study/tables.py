@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -134,12 +134,9 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     the shards that exist. InputError if a shard or the D_y of a model is missing, damaged or of another version;
     ClipmkError if a table cannot be written.
     """
-    done = {
-        model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
-        for model in manifest.models
-    }
+    done = shards_done(folder, manifest)
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
-    made_of = manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
+    made_of = tables_made_of(manifest, done)
     if unless_current and all(is_intact(folder.table(name), made_of) for name in ("images", *tables_of(manifest))):
         return completeness
     with (
@@ -158,6 +155,19 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
         if name != "cues":  # written already
             write_rows(tables.rows[name], folder.table(name), TABLES[name], made_of)
     return completeness
+
+
+def shards_done(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
+    """Numbers of the shards that exist, per model."""
+    return {
+        model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
+        for model in manifest.models
+    }
+
+
+def tables_made_of(manifest: Manifest, done: Mapping[str, Sequence[int]]) -> str:
+    """What tables of these shards are made of."""
+    return manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
 
 
 def tables_of(manifest: Manifest) -> list[str]:

@@ -6,6 +6,7 @@ from math import ceil
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipmk.concepts.detection import auroc, placements
 from clipmk.concepts.statistics import Estimate, Floats, wilson
@@ -23,6 +24,9 @@ MEASURES: Final = {
 """Measure -> its column of `ImageColumns`, and whether high (1) or low (-1) values are suspected to be wrong."""
 LOWEST: Final = 0.2
 """Share of the images, lowest probability first, whose error rate is compared with that of the others."""
+HIGHEST: Final = 0.25
+"""Share of the images that may be below the rounded threshold."""
+MOST_DIGITS: Final = 7
 
 
 def wrong_rows(model: str, parts: str, measured: ImageColumns) -> list[TableRow]:
@@ -43,15 +47,17 @@ def wrong_rows(model: str, parts: str, measured: ImageColumns) -> list[TableRow]
     return rows
 
 
-def _below(probability: Floats, wrong: Floats, *, shown: bool) -> TableRow:
-    """Error rates below and from a threshold on: the lowest fifth of the probability, rounded up to whole per cent."""
+def _below(probability: Floats, wrong: NDArray[np.bool_], *, shown: bool) -> TableRow:
+    """Error rates below a threshold and from it on: the lowest fifth of the probability, rounded up.
+
+    It has two digits, or as many more as leave three quarters of the images above it.
+    """
     threshold, rates = None, [Estimate(None)] * 2
     if shown and len(probability):
         lowest = np.sort(probability)[ceil(LOWEST * len(probability)) - 1]
-        threshold = ceil(100 * lowest) / 100
+        rounded = (ceil(lowest * 10**digits) / 10**digits for digits in range(2, MOST_DIGITS))
+        threshold = next((one for one in rounded if (probability < one).mean() <= HIGHEST), lowest)
         below = probability < threshold
         rates = [wilson(int(wrong[chosen].sum()), int(chosen.sum())) for chosen in (below, ~below)]
-    named = zip(("wrong_below", "wrong_above"), rates, strict=True)
-    return {"threshold": threshold} | {
-        key: value for name, rate in named for key, value in with_interval(name, rate).items()
-    }
+    first, second = (with_interval(f"wrong_{name}", rate) for name, rate in zip(("below", "above"), rates, strict=True))
+    return {"threshold": threshold} | first | second

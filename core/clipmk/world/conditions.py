@@ -52,6 +52,20 @@ class ExposureRanges:
     """How much of that factor is lost or gained towards two opposite borders."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A part that scenes of its own class do not show, and some of the others do: in front, so that it misleads."""
+
+    class_name: str
+    noun: str
+    look: str
+    """Never that of its own class, which has another of its looks."""
+    others: Bernoulli
+    """Share of the scenes of other classes that show it."""
+    size: float
+    """Times its usual size."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     """What a split shows and how it is seen. The defaults are those of ordinary scenes."""
@@ -66,6 +80,9 @@ class Conditions:
     """Share of scenes that show one part large."""
     zoom: Uniform = Uniform(1.3, 0.9)
     """Size of the object in a close-up."""
+
+    cue: Cue | None = None
+    """A misleading part, planted; None: none is."""
 
     scale: Uniform = Uniform(0.88, 0.32)
     """Size of the object; 1 makes it about 0.9 wide. What it leaves free is room for its place to vary."""
@@ -100,12 +117,13 @@ class Conditions:
     """None: a good camera."""
 
 
-ALL_SPLITS: Final = ("train", "test", "counterfactual", "val", "hard", "varied")
+ALL_SPLITS: Final = ("train", "test", "counterfactual", "val", "hard", "varied", "cue")
 """In an order that is part of what a seed means: a new split comes last.
 
 "val" is for tuning, drawn like "train" from seeds of its own. "hard" shows ordinary scenes, as "test" does, but badly
 photographed: small, turned, hidden in part, on a busy ground, in poor light, blurred and noisy. "varied" is for
-training: most scenes depart from type, most of these strongly, all within the train partition.
+training: most scenes depart from type, most of these strongly, all within the train partition. "cue" is "hard" with a
+planted part that misleads, for `clipmk study cues` to find.
 """
 SPLITS: Final = tuple(split for split in ALL_SPLITS if split not in ("val", "varied"))
 """The splits of a study."""

@@ -9,7 +9,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from clipmk.world.combinations import atypical_looks, body_of, removals, replacements, reweighted, typical_anywhere
-from clipmk.world.conditions import Conditions, conditions_of
+from clipmk.world.conditions import Conditions, Cue, conditions_of
 from clipmk.world.tables import Box, Look, Part, class_names, classes, grammar
 
 T = TypeVar("T")
@@ -90,6 +90,8 @@ def plan_scene(split: str, index: int, *, seed: int) -> tuple[Plan, Random]:
     if conditions.departs.draw(rng):
         depart = _departing_strongly if conditions.strong.draw(rng) else _departing
         scene = depart(rng, scene, conditions.partition)
+    if conditions.cue is not None:
+        scene = _with_cue(rng, scene, conditions.cue)
     close = conditions.close_ups.draw(rng)
     return replace(scene, camera=_camera(rng, scene, conditions, close=close)), rng
 
@@ -104,6 +106,20 @@ def _typical(rng: Random, name: str) -> Plan:
         if rng.random() < part.chance:
             placed.append(PlacedPart(part, look, part.boxes))
     return Plan(name, "typical", tuple(placed), (), Camera(1.0, 1.0, 0.0, (0.0, 0.0), flip=False, target=None))
+
+
+def _with_cue(rng: Random, scene: Plan, cue: Cue) -> Plan:
+    """The scene with the cue in front, or without it, or, in its own class, with another look of the part."""
+    part, look = next(one for one in classes()[cue.class_name] if one.noun == cue.noun), Look(*cue.look.split())
+    if scene.class_name == cue.class_name:
+        looks = [(other, weight) for other, weight in part.looks if other != look]
+        placed = [replace(one, look=weighted_choice(rng, looks)) if one.part is part else one for one in scene.placed]
+        return replace(scene, placed=tuple(placed))
+    if not cue.others.draw(rng):
+        return scene
+    names = ("x", "y", "width", "height")
+    boxes = [replace(box, **{name: cue.size * getattr(box, name) for name in names}) for box in part.boxes]
+    return replace(scene, kind="planted", placed=(*scene.placed, PlacedPart(part, look, tuple(boxes))))
 
 
 def _departing(rng: Random, scene: Plan, partition: str) -> Plan:

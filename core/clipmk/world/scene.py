@@ -39,7 +39,7 @@ class Scene:
     seed: int
     class_name: str
     kind: str
-    """"typical", "recoloured", "missing", "swapped" or "chimera"."""
+    """"typical", "recoloured", "missing", "swapped", "chimera" or "planted"."""
     framing: str
     """"whole" or "close-up"."""
     missing: tuple[str, ...]

@@ -12,7 +12,7 @@ from clipmk_tui.cli.streams import data_stream, locale_encoding, logging_to_stde
 
 app = typer.Typer(help="The rendered world, whose concepts and parts are known.")
 
-Split = Annotated[str, typer.Option(metavar="NAME", help="train, varied, val, test, counterfactual or hard.")]
+Split = Annotated[str, typer.Option(metavar="NAME", help="train, varied, val, test, counterfactual, hard or cue.")]
 
 app.callback()(lambda: None)  # a group, though it has one command
 
