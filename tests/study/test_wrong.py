@@ -53,6 +53,7 @@ def study_of(tmp_path: Path, rows: list[dict[str, Any]]) -> StudyFolder:
     info = replace(models(TWO)[0], id="m")
     manifest = replace(make_manifest(pool=TWO), models=(info,), parts=("kmeans",), shards=1)
     folder = StudyFolder(tmp_path)
+    tmp_path.mkdir(exist_ok=True)
     write_manifest(manifest, folder.manifest)
     write_plan(folder, manifest)
     write_language(folder, manifest, info, ["a", "b", "c"])
