@@ -51,6 +51,7 @@ class ImageInfo:
     width: int
     """Pixels, after EXIF orientation."""
     height: int
+    """Pixels, after EXIF orientation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,11 @@ class ModelEntry:
     architecture: str
     """open_clip's architecture name; the folder's name where it is described by its own configuration."""
     pretrained: str | None
+    """open_clip's pretrained tag, None where there is none."""
     family: str
     """"vit", "resnet", "convnext", "siglip", "eva" or "timm"."""
     input_size: int
+    """Side of the square input in pixels."""
     embed_dim: int
     needs_transformers: bool = False
     """Its text encoder or tokenizer comes from the `transformers` package."""
@@ -108,6 +111,7 @@ class ModelEntry:
     licence: str | None = None
     """Of the weights, None where not known: the model card decides."""
     licence_source: str | None = None
+    """Where the licence is written."""
     repository: str | None = None
     """Repository of the hub that holds the weights."""
 
@@ -427,6 +431,7 @@ class Failure:
     path: str
     """As the user gave it, "-" for standard input."""
     model: str
+    """As the user gave it."""
     code: str
     message: str
     exit_status: int

@@ -93,6 +93,7 @@ class Settings:
     prediction_count: int = 5
     """How many of the highest-ranked classes are reported, each with its D_y."""
     seed: int = 0
+    """Random seed."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
