@@ -6,7 +6,7 @@ The truth metrics are those of docs/evaluation.md, deletion, insertion and their
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import fsum, log
@@ -228,6 +228,15 @@ def clustered_interval(values: NDArray[np.float64], clusters: NDArray[np.int64],
     totals = (_resamples(len(values), seed + 1) @ sums * drawn).sum(axis=1)
     low, high = np.quantile(totals / (len(values) * (drawn @ sizes)), [0.025, 0.975]).tolist()
     return Interval(mean=float(values.mean()), low=low, high=high, count=values.shape[1])
+
+
+def intervals(
+    values: Mapping[str, NDArray[np.float64]], clusters: NDArray[np.int64] | None = None, *, seed: int = 0
+) -> dict[str, Interval]:
+    """The `interval` of each metric that is defined on any image, or with clusters the `clustered_interval` of each."""
+    if clusters is not None:
+        return {name: clustered_interval(each, clusters, seed=seed) for name, each in values.items()}
+    return {name: interval(each.tolist(), seed=seed) for name, each in values.items() if not np.isnan(each).all()}
 
 
 @lru_cache(maxsize=4)

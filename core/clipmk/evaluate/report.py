@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipmk.evaluate.metrics import Interval, interval
+from clipmk.evaluate import metrics
+from clipmk.evaluate.metrics import Interval
 from clipmk.system.locations import assets_dir
 from clipmk.system.serialization import plain
 
@@ -72,6 +74,12 @@ class Row:
     margins: dict[str, Interval] = field(default_factory=dict)
     """Average precision less that of each baseline, by its name. Whole pairs are resampled: an image that is hard for
     one is hard for both, so the interval is much narrower than the difference of two."""
+    differences: dict[str, Interval] = field(default_factory=dict)
+    """Values less those of the report's `reference`, paired likewise."""
+    images: dict[str, NDArray[np.float64]] = field(default_factory=dict, metadata={"written": False}, compare=False)
+    """Values by image, of which they are the means: (images,), or (draws, images)."""
+    clusters: NDArray[np.int64] | None = field(default=None, metadata={"written": False}, compare=False)
+    """Of each image, where intervals are over clusters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,22 @@ class Report:
     """Variant -> every choice that was made."""
     notes: tuple[str, ...] = ()
     """How to read the numbers: normalisation, what is transductive, what was replaced."""
+    reference: str | None = None
+    """Model whose values are subtracted in the `differences`."""
+
+    def less(self, first: Report) -> Report:
+        """With the differences to another model's report, image by image, of rows and datasets that both have alike."""
+        if self is first or self.vocabulary != first.vocabulary:
+            return self
+        known = {(row.data, row.name): row for row in first.rows}
+        alike = {one.name for one in self.data if one in first.data}
+        rows = [
+            replace(row, differences=_differences(row, known[key], self.seed), images={})
+            if row.data in alike and (key := (row.data, row.name)) in known
+            else replace(row, images={})
+            for row in self.rows
+        ]
+        return replace(self, rows=tuple(rows), reference=first.model)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, as the schema has it: the truth names a dataset `split`, and says how many scenes it has."""
@@ -113,8 +137,11 @@ class Report:
             tables += _table(f"{data}: {first[0]}", first[1], values)
             over = [row.name for row in rows]
             tables += _table(f"{data}: average precision above each baseline (paired)", over, margins)
-            for title, metrics in others:
-                tables += _table(f"{data}: {title}", metrics, values)
+            for title, names in others:
+                tables += _table(f"{data}: {title}", names, values)
+            differences = {row.name: row.differences for row in rows}
+            for title, names in measure_texts()[self.measure].tables.items():
+                tables += _table(f"{data}: {title}, less {self.reference} (paired)", names, differences)
         return tables
 
     def summary(self) -> list[Table]:
@@ -127,6 +154,8 @@ class Report:
             tables += _table(f"{data}: summary, ± half the 95 % interval", SUMMARY, values, _formatted_briefly)
             title = f"{data}: average precision above two baselines (paired)"
             tables += _table(title, SUMMARY_MARGINS, margins)
+            differences = {row.name: row.differences for row in kept}
+            tables += _table(f"{data}: summary, less {self.reference} (paired)", SUMMARY, differences)
         return tables
 
     def _by_data(self) -> list[tuple[str, list[Row]]]:
@@ -153,25 +182,21 @@ class Tally:
 
         The average precision of the others is compared with that of the rows `over`; all have the same images.
         """
-        baselines = {name: self.values[name]["ap"] for name in over if name in self.values}
-        ranked = {name for name, values in self.values.items() if "ap" in values}
-        return [
-            Row(
-                data,
-                name,
-                {
-                    metric: interval(each, seed=self._seed)
-                    for metric, each in values.items()
-                    if not bool(np.isnan(each).all())
-                },
-                {
-                    other: interval(np.subtract(values["ap"], scores).tolist(), seed=self._seed)
-                    for other, scores in baselines.items()
-                    if other != name and name in ranked
-                },
-            )
-            for name, values in self.values.items()
-        ]
+        baselines = {name: np.array(self.values[name]["ap"]) for name in over if name in self.values}
+        rows = []
+        for name, values in self.values.items():
+            images = {metric: np.array(each) for metric, each in values.items()}
+            others = {other: scores for other, scores in baselines.items() if other != name and "ap" in images}
+            margins = {other: images["ap"] - scores for other, scores in others.items()}
+            means, paired = (metrics.intervals(each, seed=self._seed) for each in (images, margins))
+            rows.append(Row(data, name, means, paired, images=images))
+        return rows
+
+
+def _differences(row: Row, other: Row, seed: int) -> dict[str, Interval]:
+    pairs = ((name, row.images[name], other.images[name]) for name in row.images if name in other.images)
+    found = {name: own - others for name, own, others in pairs if own.shape == others.shape}
+    return metrics.intervals(found, row.clusters, seed=seed)
 
 
 def _formatted(value: Interval) -> str:

@@ -29,7 +29,7 @@ from clipmk.concepts.float64 import host64
 from clipmk.concepts.selection import highest
 from clipmk.evaluate import prompt_sets
 from clipmk.evaluate.baselines import PENALTIES, centred, decompose, ranked
-from clipmk.evaluate.metrics import clustered_interval
+from clipmk.evaluate.metrics import intervals
 from clipmk.evaluate.report import Row
 from clipmk.evaluate.variants import Measure, Variant, VariantResult, with_found_parts
 
@@ -123,8 +123,7 @@ class ZeroShot(Measure):
         """Means over the images of all halves; their intervals are over classes, and draws of the controls."""
         joined = {metric: np.concatenate([half[metric] for half in halves], axis=1) for metric in halves[0]}
         classes = joined.pop("class")[0].astype(np.int64)
-        values = {metric: clustered_interval(each, classes, seed=self.seed) for metric, each in joined.items()}
-        return Row(data, name, values, {})
+        return Row(data, name, intervals(joined, classes, seed=self.seed), images=joined, clusters=classes)
 
     @cached_property
     def _own(self) -> list[list[int]]:

@@ -90,7 +90,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
 ) -> int:
     """Measure explanations on the same images in every variant: both presets, both groundings, and baselines.
 
-    Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding select variants.
+    Numbers are means with 95 % bootstrap intervals over images. --preset and --grounding select variants. Of several
+    models, each is compared with the first one, image by image.
 
     --truth prints a summary: AP, hits, IoU, top-1 and margins over two baselines. --verbose prints everything.
     """
@@ -157,8 +158,7 @@ def _run(options: Mapping[str, Any]) -> int:
         for note in dict.fromkeys(note for report in reports for note in report.notes if not json):
             say("note", note)
         if not (json or verbose) and any(report.measure == "truth" for report in reports):
-            text = "--truth prints a summary; --verbose prints every metric, variant and margin, JSON has them"
-            say("note", text)
+            say("note", "--truth prints a summary; --verbose prints every metric, variant and margin, JSON has them")
     failed = [found.exit_status for _, found in done if isinstance(found, Failure)]
     return max([InputError.exit_status if skipped else 0, *failed])
 
@@ -179,10 +179,13 @@ def measure_models(options: Mapping[str, Any], stages: Stages) -> Iterator[Model
 
     for model in models:  # report a typo in the last name now, not after hours
         resolve(model, arch=options["arch"], download=options["download"])
+    first: dict[str, Report] = {}
     for model, vocabulary in zip(models, vocabularies, strict=True):
         try:
             stages.begin(model, "loading")
-            yield model, _reports(model, vocabulary, data[vocabulary.name], options, stages)
+            reports = _reports(model, vocabulary, data[vocabulary.name], options, stages)
+            first = first or reports
+            yield model, {name: report.less(first[name]) for name, report in reports.items()}
         except ClipmkError as error:
             if len(models) == 1:
                 raise
@@ -259,7 +262,6 @@ def _reports(
         others = tuple(name for name in options["measures"] if name not in OF_SCENES)
         passes = [(world, of_scenes), (vocabulary, others)]
     presets, groundings = ([options[name]] if options[name] else () for name in ("preset", "grounding"))
-    seed = options["seed"]
     how = {name: options[name] for name in ("device", "precision", "arch", "download")}
     backbone = load(model, **how)
     reports: dict[str, Report] = {}
@@ -270,9 +272,9 @@ def _reports(
                     backbone,
                     words,
                     data,
-                    variants=variants(presets, groundings, seed=seed),
+                    variants=variants(presets, groundings, seed=options["seed"]),
                     measures=measures,
-                    seed=seed,
+                    seed=options["seed"],
                     cache=not options["no_cache"],
                     progress=stages,
                 )
