@@ -13,11 +13,8 @@ from clipmk.concepts.statistics import NORMAL_95, Estimate, Floats, mean
 def placements(scores: Floats, wrong: NDArray[np.bool_]) -> Floats:
     """Share of the right predictions that each wrong one is above, and of the wrong ones that each right one is below.
 
-    Equal scores count half. The mean over the wrong predictions is the AUROC, as is that over the right ones.
-
-    Args:
-        scores: of each image; high where the prediction is suspected to be wrong.
-        wrong: of each image; some are, some are not.
+    High scores are suspected to be wrong; equal ones count half. The mean over the wrong predictions is the AUROC, as
+    is that over the right ones; there must be some of both.
     """
     from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
 
@@ -31,16 +28,8 @@ def placements(scores: Floats, wrong: NDArray[np.bool_]) -> Floats:
 def auroc(placed: Floats, wrong: NDArray[np.bool_], groups: NDArray[np.int64], *, lowest: float = 0.0) -> Estimate:
     """AUROC and its 95 % normal interval by the variance of DeLong (1988), of Obuchowski (1997) for groups of images.
 
-    The difference of the placements of two measures gives the paired difference of their AUROCs.
-
-    Args:
-        placed: see `placements`.
-        wrong: of each image.
-        groups: of each image: what was fitted together, so that it is no independent evidence.
-        lowest: end of the interval, 0, or -1 for a difference; the other end is 1.
-
-    Returns:
-        No interval for fewer than two groups with a wrong or with a right prediction, nor for a variance of 0.
+    From `placements`, or the difference of those of two measures (then `lowest` is -1). No interval for fewer than two
+    groups with a wrong or with a right prediction, nor for a variance of 0.
     """
     value = mean(placed[wrong])
     if value is None or wrong.all():

@@ -25,8 +25,7 @@ def part_margins(
     """m_k = cos(p_k, y) - cos(p_k, y'): the margin of a class over another one as part k alone sees it.
 
     Parts may have any length; the classes are L2-normalised. Each cosine is rounded to float32, so that differences of
-    these differences are exact, too: the margins over one class give those over every other without the model, bit for
-    bit.
+    these are exact, too: the margins over one class give those over every other without the model, bit for bit.
     """
     from clipmk.concepts.float64 import host64  # noqa: PLC0415 - torch
 
@@ -65,13 +64,9 @@ def named_part(
 
 
 def nonnegative_weights(columns: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Argmin over w >= 0 of |A w - b| by the active sets of Lawson and Hanson (1974).
+    """Argmin over w >= 0 of |A w - b|, |b| about 1, by the active sets of Lawson and Hanson (1974).
 
     It is scipy.optimize's `nnls`, which takes 0.1 s to import; here dependent columns share their weight.
-
-    Args:
-        columns: A, (rows, columns).
-        target: b, of a length about 1.
     """
     import numpy as np  # noqa: PLC0415 - slow to import
 

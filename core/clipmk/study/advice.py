@@ -42,11 +42,7 @@ class Advice:
 
 
 def advice(results: Results) -> list[Advice]:
-    """What to do, the most important first.
-
-    Raises:
-        InputError: a table of the study is damaged.
-    """
+    """What to do, the most important first."""
     models, names, (cues, tests) = results.models, results.names, significant_cues(results)
     order = {row["model"]: place for place, row in enumerate(_by_accuracy(models))}
     wrong = [row for row in results.rows("wrong") if row["parts"] == results.shown_parts and row["model"] in order]
@@ -106,12 +102,7 @@ def most_accurate(models: Sequence[TableRow], names: Names, correct: Mapping[str
 
 
 def distrust(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
-    """Below which probability a model is wrong how many times as often.
-
-    Args:
-        rows: of the table `wrong` that have a threshold, the most accurate model first.
-        names: of the models.
-    """
+    """Below which probability a model is wrong how many times as often; rows with a threshold, the best model first."""
     if not rows:
         return
     first, clear = rows[0], [row["model"] for row in rows if row["wrong_below_low"] > row["wrong_above_high"]]
@@ -131,12 +122,7 @@ def distrust(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
 
 
 def best_measure(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
-    """What tells wrong predictions from right ones: the probability, or a measure that does better for most models.
-
-    Args:
-        rows: of the table `wrong` that have an AUROC, the most accurate model first.
-        names: of the models.
-    """
+    """What tells wrong predictions from right ones: the probability, or a measure that does better for most models."""
     if not rows:
         return
     better = [row for row in rows if (row["less_probability_low"] or 0) > 0]
@@ -159,13 +145,7 @@ def best_measure(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
 
 
 def misleading(rows: Sequence[TableRow], tests: int, names: Names) -> Iterator[Advice]:
-    """Which cue misleads to which class, the clearest first, one sentence for all models that it misleads.
-
-    Args:
-        rows: see `significant_cues`.
-        tests: rows of the whole table.
-        names: of the models.
-    """
+    """Which cue misleads to which class, the clearest first, one sentence for all models that it misleads."""
     found = [row for row in rows if row["error_difference"] > 0]
     found.sort(key=lambda row: (row["text"], row["class"], row["q"]))
     cues = [list(group) for _, group in groupby(found, key=lambda row: (row["text"], row["class"]))]

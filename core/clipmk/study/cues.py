@@ -25,13 +25,7 @@ FEWEST: Final = 10
 
 
 class CueCounts:
-    """Counts of one model and one part method, shard by shard; memory grows with classes times u, not with images.
-
-    Args:
-        language: D_y of every class.
-        asks: texts of one's own.
-        most: 3L.
-    """
+    """Counts of one model and one part method, shard by shard; memory grows with classes times u, not with images."""
 
     def __init__(self, language: ClassConcepts, asks: tuple[str, ...], most: int) -> None:
         self._language, self._asks, self._most = language, asks, most
