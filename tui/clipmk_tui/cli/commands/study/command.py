@@ -29,6 +29,8 @@ def _count(name: str, text: str) -> Any:
     return o.option(_WORK, name, text, metavar="N", min=1)
 
 
+_CHECK = "Blur each of the first cues in up to N of its images: does the prediction change?"
+_ONLY = "Only this model of the study; may be repeated."
 _AGAINST = "Show the published table of 13 models beside the results."
 
 
@@ -83,6 +85,24 @@ def _without_conflicts(ctx: typer.Context) -> dict[str, Any]:
     if params["engine"] == "local" and not o.on_command_line(ctx, "workers"):
         params["workers"] = None
     return params
+
+
+@app.command("cues")
+def cues(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")],
+    check: Annotated[int | None, o.flag(_WORK, "check", _CHECK, metavar="N", min=1)] = None,
+    model: Annotated[list[str] | None, o.flag(None, "model", _ONLY, "-m", metavar="MODEL")] = None,
+    device: o.Device = "auto",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    no_color: o.NoColor = False,
+    debug: o.Debug = False,
+) -> int:
+    """List the concepts that mislead: mutual more often where predictions of a class are wrong (Fisher, q < 0.05)."""
+    from clipmk_tui.cli.commands.study.cues import run as work  # noqa: PLC0415
+
+    models = model or ()
+    return work(folder, check=check, models=models, device=device, json=json, quiet=quiet, no_color=no_color)
 
 
 @app.command("report")
