@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from clipmk.study.advice import advice
 from clipmk.study.manifest import StudyFolder
 from clipmk.study.results import read_results
 from clipmk_tui.cli.commands.study.report import put_tables
@@ -22,9 +25,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 
 @pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are slow; the tests of the report draw them."""
-    monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])
+    monkeypatch.setattr("clipmk.study.charts._chart", lambda name, *_: SimpleNamespace(name=name, svg="", inline=""))
 
 
 def test_the_tables_fit_into_80_columns(folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +49,7 @@ def test_the_tables_fit_into_80_columns(folder: StudyFolder, clipmk: Runner, mon
     assert "could not be explained" in ran.err
 
 
-def test_json_is_one_document_on_stdout(folder: StudyFolder, clipmk: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])  # drawn above
+def test_json_is_one_document_on_stdout(folder: StudyFolder, clipmk: Runner) -> None:
     ran = clipmk("study", "report", folder.root, "--json", "--quiet", "--against", "paper")
     found = json.loads(ran.out)["study"]
     assert ran.err == ""
@@ -87,6 +89,30 @@ def test_the_tables_alone_draw_nothing(folder: StudyFolder, capfd: pytest.Captur
     assert not list(folder.report.glob("*"))
 
 
+def test_every_number_is_written_as_csv(folder: StudyFolder, clipmk: Runner, tmp_path: Path) -> None:
+    found = json.loads(clipmk("study", "report", folder.root, "--json", "--csv", tmp_path / "csv", "-q").out)["study"]
+    lists = {name: rows for name, rows in found.items() if rows and isinstance(rows, list)}
+    assert {path.stem for path in (tmp_path / "csv").iterdir()} == lists.keys() >= {"advice", "models", "wrong"}
+    for name, rows in lists.items():
+        with (tmp_path / "csv" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            written = list(csv.DictReader(file))
+        assert len(written) == len(rows)
+    with (tmp_path / "csv" / "rivals.csv").open(encoding="utf-8", newline="") as file:
+        assert [float(row["pearson.value"]) for row in csv.DictReader(file)] == [
+            one["pearson"]["value"] for one in found["rivals"]
+        ]
+    lines = list(csv.DictReader(clipmk("study", "report", folder.root, "--csv", "-").out.splitlines()))
+    top1 = [float(line["value"]) for line in lines if (line["table"], line["name"]) == ("models", "top1")]
+    assert top1 == [row["top1"] for row in found["models"]]
+    assert {line["table"] for line in lines} == lists.keys()
+
+
+def test_what_to_do_comes_first(folder: StudyFolder, clipmk: Runner) -> None:
+    ran = clipmk("study", "report", folder.root, "-q")
+    said = [one.text for one in advice(read_results(folder))]
+    assert " ".join(ran.out.split()).index(f"1. {said[0]} 2. {said[1]}") < ran.out.index("top-1 %")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [(("nowhere",), 3, "is not a study"), (("nowhere", "--against", "folklore"), 2, "'folklore' does not exist")],
@@ -95,6 +121,12 @@ def test_invalid_arguments_are_refused(clipmk: Runner, arguments: tuple[str, ...
     ran = clipmk("study", "report", *arguments)
     assert (ran.status, ran.out) == (status, "")
     assert message in ran.err
+
+
+def test_two_documents_do_not_share_stdout(clipmk: Runner) -> None:
+    ran = clipmk("study", "report", "nowhere", "--json", "--csv", "-")
+    assert ran.status == 2
+    assert "--json and --csv - both write to stdout" in json.loads(ran.out)["error"]["message"]
 
 
 def test_the_folder_is_shown_as_it_was_given(clipmk: Runner, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import clipmk
 from clipmk.concepts.relevance import SEEN_LEVEL
 from clipmk.errors import UsageError
 from clipmk.explanation import Explanation
+from clipmk.study.document import results_document
 from clipmk.study.manifest import StudyFolder, read_manifest
 from clipmk.study.report import write_report
-from clipmk.study.results import read_results, results_document
+from clipmk.study.results import read_results
 from clipmk.study.run import run_study
 from clipmk.study.text_tables import asked_tables
 from study_runs import MODELS, fingerprints, images, request, stopping_after  # noqa: F401

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from clipmk.models.loading import load
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 from clipmk.study import swaps
+from clipmk.study.document import results_document
 from clipmk.study.image_columns import _share, below
 from clipmk.study.manifest import Manifest, StudyFolder, read_manifest
 from clipmk.study.report import write_report
-from clipmk.study.results import read_results, results_document
+from clipmk.study.results import read_results
 from clipmk.study.run import run_study
 from clipmk.study.tables import write_tables
 from clipmk.study.text_tables import class_table, family_tables, model_table, size_table
@@ -281,7 +283,7 @@ def test_a_study_says_what_explaining_its_images_says(tmp_path: Path, images: Pa
 def test_the_report_shows_every_size_with_its_share_of_the_descriptors(
     study: tuple[StudyFolder, Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clipmk.study.figures.plots.plots", lambda *_, **__: [])
+    monkeypatch.setattr("clipmk.study.charts._chart", lambda name, *_: SimpleNamespace(name=name, svg="", inline=""))
     results = read_results(study[0])
     shown, rows = size_table(results), results.rows("language_counts")
     assert [cells[2] for cells in shown.rows] == ["2 (0.4 %)", "5 (1 %)", "8 (1.6 %)"] * len(TWO) * len(WAYS)

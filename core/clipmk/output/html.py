@@ -56,11 +56,6 @@ def render(template: str, **context: Any) -> str:
     return _environment().get_template(template).render(**context)
 
 
-def png_base64(png: bytes) -> str:
-    """What follows `data:image/png;base64,` in the address of an inlined picture."""
-    return base64.b64encode(png).decode("ascii")
-
-
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
@@ -116,7 +111,7 @@ def _inlined(picture: Image.Image, longest: int) -> str:
     picture.thumbnail((longest, longest))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    return png_base64(buffer.getvalue())
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _staircase(curve: Sequence[float]) -> str:

@@ -110,10 +110,10 @@ def distrust(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
     times = below / above if above else None
     shares = f"{_percent(below)} of the images, above it for {_percent(above)}"
     if first["model"] not in clear:
-        text = f"The probability of {name} hardly tells when it is wrong: below {_percent(limit, 0)} for {shares}."
+        text = f"The probability of {name} hardly tells when it is wrong: below {100 * limit:.4g} % for {shares}."
     else:
         often = f": {times:.1f} times as often" if times else ""
-        text = f"Distrust {name} below a probability of {_percent(limit, 0)}: there it is wrong for {shares}{often}."
+        text = f"Distrust {name} below a probability of {100 * limit:.4g} %: there it is wrong for {shares}{often}."
     if others := [row for row in rows if row is not first]:
         count = len({*clear} - {first["model"]})
         text += f" The least certain fifth is wrong more often for {count} of {counted(len(others), 'other model')}."

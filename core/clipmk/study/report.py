@@ -1,43 +1,71 @@
-"""A study as one self-contained HTML file, its pictures beside it as PNG files (see `assets/templates/study.html`)."""
+"""A study as one self-contained HTML file, its charts beside it as SVG files (see `assets/templates/study.html`)."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Final, Literal
 
-from clipmk.output.html import png_base64, render
+from markupsafe import Markup
+
+from clipmk.errors import InputError
+from clipmk.output.html import render
 from clipmk.study import text_tables
+from clipmk.study.advice import advice, significant_cues
+from clipmk.study.gallery import add_cards, cue_groups, wrong_groups
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, failed_images
-from clipmk.system.files import atomic_write, make_folder, write_text
+from clipmk.system.files import make_folder, write_text
+from clipmk.system.locations import assets_dir
+from clipmk.system.rows import read_rows
 
 PAGE: Final = "index.html"
-DPI: Final = 150
+CUES_SHOWN: Final = 60
+"""Most lines of the table of cues."""
+CUES_PICTURED: Final = 8
+"""Most cues whose images are shown."""
+NOTES_BYTES: Final = 64 * 2**20
+"""Largest file of notes read."""
 
 
-def write_report(results: Results, *, against: Literal["paper"] | None = None, dpi: int = DPI) -> Path:
-    """Write `report/index.html`, which is returned, and the pictures as PNG files into a study's folder.
+def write_report(results: Results, *, against: Literal["paper"] | None = None) -> Path:
+    """Write `report/index.html`, which is returned, and its charts as SVG files into a study's folder.
 
     "paper" adds the published numbers. InputError if a table is damaged; ClipmkError if a file cannot be written.
     """
-    from clipmk.study.figures.plots import plots  # noqa: PLC0415 - matplotlib
+    from clipmk.study.charts import charts  # noqa: PLC0415 - matplotlib
 
     folder = results.folder.report
     make_folder(folder)
-    drawn = {plot.name: plot for plot in plots(results, published_line=against == "paper", dpi=dpi)}
-    for name, plot in drawn.items():
-        with atomic_write(folder / f"{name}.png", private=False) as file:
-            file.write(plot.png)
+    drawn = {chart.name: chart for chart in charts(results, published_line=against == "paper")}
+    for chart in drawn.values():
+        write_text(chart.svg, folder / f"{chart.name}.svg")
     failed, failed_count = failed_images(results.folder)
+    cues, tests = significant_cues(results)
+    cues.sort(key=lambda row: (row["error_difference"] <= 0, row["q"], row["text"], row["model"]))
+    pictured = [row for row in cues if row["error_difference"] > 0][:CUES_PICTURED]
+    wrong, of_cues = wrong_groups(results), cue_groups(results, pictured)
+    left_out = add_cards(results, [*of_cues, *wrong])
+    script = (assets_dir() / "templates" / "study.js").read_text(encoding="utf-8")
     page = render(
         "study.html",
         title=f"clipmk study of {results.manifest.dataset.name}",
+        script=Markup(script),  # noqa: S704 - ours
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         against=against,
-        png_base64=png_base64,
+        advice=advice(results),
         results=results,
         manifest=results.manifest,
-        plots=drawn,
+        charts=drawn,
+        cues=cues[:CUES_SHOWN],
+        cue_count=len(cues),
+        tests=tests,
+        wrong=wrong,
+        of_cues=list(zip(pictured, of_cues, strict=True)),
+        left_out=left_out,
+        notes=_notes(results),
         settings={name: json.dumps(value, ensure_ascii=False) for name, value in results.manifest.settings.items()},
         tables=text_tables,
         departures=departures(results.manifest),
@@ -46,3 +74,17 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None, d
     )
     write_text(page, folder / PAGE)
     return folder / PAGE
+
+
+def _notes(results: Results) -> text_tables.TextTable:
+    """Marks and notes that people left on images, from `notes.csv` in the study's folder; its title is a warning."""
+    path, columns = results.folder.root / "notes.csv", ("image", "mark", "note")
+    rows: list[tuple[str, ...]] = []
+    warning = ""
+    if path.exists():
+        try:
+            named, lines = read_rows(path, limit=NOTES_BYTES, noun="notes", error=InputError)
+            rows = [tuple(map(str, line)) for line in lines] if tuple(named) == columns else []
+        except InputError as reason:
+            warning = str(reason)
+    return text_tables.TextTable(warning, columns, tuple(rows), text_columns=(0, 1, 2))

@@ -1,4 +1,4 @@
-"""A study's tables, read for the report and the terminal, and as JSON."""
+"""A study's tables, read for the report and the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 from clipmk.concepts.statistics import POOLED, LineFit, fit_line
 from clipmk.errors import InputError
@@ -16,12 +16,10 @@ from clipmk.records import FAMILIES
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.cues import found_cues
 from clipmk.study.manifest import Manifest, StudyFolder, read_manifest
-from clipmk.study.paper import against_paper
 from clipmk.study.schema import MEAN, TABLES, TableRow, images_schema
 from clipmk.study.tables import Completeness, tables_of, write_tables
 from clipmk.system.locations import json_asset
 from clipmk.system.parquet import open_table, read_table
-from clipmk.system.serialization import plain
 from clipmk.system.text import quoted
 
 FAILURES_KEPT: Final = 200
@@ -170,31 +168,6 @@ def recipe(row: TableRow) -> str:
             card = json_asset(f"models/{row['model'].removeprefix(EMBEDDED)}/card.json")["recipe"]
             return " ".join(str(card.get(name)) for name in ("split", "scenes", "scene_px", "noise", "steps"))
     return str(row["pretrained"] or row["model"])
-
-
-def results_document(results: Results, *, against: str | None = None) -> dict[str, Any]:
-    """What `--json` prints under "study": rows of the table `models`, fits, and the paper's numbers if asked for."""
-    paper = [{"model": row.model} | plain(row.numbers) for row in against_paper(results.all_rows)]
-    return {
-        "folder": str(results.folder.root),
-        "done_shards": results.completeness.done,
-        "total_shards": results.completeness.total,
-        "shown_parts": results.shown_parts,
-        "models": list(results.all_rows),
-        "fits": [_numbers(one, "slope", "intercept", "pearson", "spearman") for one in results.fits],
-        "rivals": [
-            {"name": one.name} | _numbers(one, "recipes", "pearson", "spearman", "without_one") for one in results.lines
-        ],
-        "asked": results.rows("asked"),
-        "language_counts": results.rows("language_counts"),
-        "wrong": results.rows("wrong"),
-        "cues": results.cues(),
-        "paper": paper if against == "paper" else None,
-    }
-
-
-def _numbers(line: LineFit, *names: str) -> dict[str, Any]:
-    return {"group": line.group, "models": line.count} | {name: plain(getattr(line, name)) for name in names}
 
 
 def _short_name(row: TableRow) -> str:

@@ -12,6 +12,8 @@ from functools import cache
 from itertools import chain, groupby
 from typing import Any, Final
 
+import numpy as np
+
 from clipmk.concepts.statistics import Estimate, RankEstimate
 from clipmk.study.concepts import ConceptTotals
 from clipmk.study.paper import PRINTED_FIT, Compared, PublishedModel, against_paper, published_fit, published_models
@@ -85,6 +87,52 @@ def asked_tables(results: Results) -> list[TextTable]:
     return [_table(results.names.get(model, model), own, columns("asked")) for model, own in rows]
 
 
+def threshold_table(results: Results) -> TextTable:
+    """Below which probability each model is wrong more often."""
+    rows = [row for row in wrong_rows(results) if row["threshold"] is not None]
+    return model_table("", results, rows, "threshold")
+
+
+def auroc_table(results: Results, name: str) -> TextTable:
+    """A line per model and a column per measure: "auroc", or "less_probability"."""
+    rows = wrong_rows(results)
+    measures = [one for one in dict.fromkeys(row["measure"] for row in rows) if name == "auroc" or one != "probability"]
+    cells = {(row["model"], row["measure"]): interval(row, name) for row in rows}
+    lines = [(shown, *(cells[model, one] for one in measures)) for model, shown in results.names.items()]
+    return TextTable("", ("model", *measures), tuple(lines))
+
+
+def wrong_rows(results: Results) -> list[TableRow]:
+    """Rows of the table `wrong` under the part method shown."""
+    return [row for row in results.rows("wrong") if row["parts"] == results.shown_parts]
+
+
+def cue_table(results: Results, rows: Iterable[TableRow]) -> TextTable:
+    """How often predictions of a class are wrong with a concept and without it."""
+
+    def errors(kind: str) -> Callable[[TableRow], str]:
+        return lambda row: f"{row[f'{kind}_wrong']:,} of {row[f'{kind}_wrong'] + row[f'{kind}_right']:,}"
+
+    def blurred(row: TableRow) -> str:
+        if row["blurred"] is None:
+            return NONE
+        return f"{row['flips']:,} of {row['blurred']:,}, elsewhere {row['control_flips']:,} ({p_value(row['check_p'])})"
+
+    cells: Columns = (
+        ("concept", lambda row: str(row["text"])),
+        ("to class", lambda row: str(row["class"])),
+        ("model", lambda row: results.names.get(row["model"], row["model"])),
+        *((("parts", lambda row: str(row["parts"])),) if len(results.manifest.parts) > 1 else ()),
+        ("wrong with it", errors("mutual")),
+        ("wrong without", errors("other")),
+        ("difference %", lambda row: interval(row, "error_difference", factor=100, digits=1)),
+        ("odds ratio", lambda row: interval(row, "odds_ratio")),
+        ("q", lambda row: f"{row['q']:.2g}"),
+        ("changed by blur", blurred),
+    )
+    return _table("", rows, cells, text_columns=(0, 1, 2))
+
+
 def size_table(results: Results) -> TextTable:
     """What other sizes of D_y would give, per model and part method."""
     return model_table("Other sizes of D_y", results, results.rows("language_counts"), "sizes")
@@ -131,6 +179,32 @@ def class_table(rows: Iterable[TableRow]) -> TextTable:
     half = CLASSES_SHOWN // 2
     shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[:half], *ordered[-half:]]
     return _table("", shown, columns("classes"), text_columns=(0, 7))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLine:
+    """AUC of a class under every model."""
+
+    name: str
+    cells: tuple[tuple[str, float], ...]
+    """AUC, and from -1 to 1 how far it is above the model's mean over classes: this may be compared across families."""
+
+
+def class_grid(results: Results, rows: Sequence[TableRow]) -> list[ClassLine]:
+    """Classes from the highest AUC above the models' means to the lowest, `CLASSES_SHOWN` at most, from either end."""
+    models = [row["model"] for row in results.models]
+    known = {(row["class"], row["model"]): row["auc"] for row in rows if row["auc"] is not None}
+    names = sorted({name for name, _ in known})
+    if not names:
+        return []
+    auc = np.ma.masked_invalid([[known.get((name, model), np.nan) for model in models] for name in names])
+    above = auc - auc.mean(axis=0)
+    order = np.argsort(-above.mean(axis=1), kind="stable").tolist()
+    if len(order) > CLASSES_SHOWN:
+        order = order[: CLASSES_SHOWN // 2] + order[-CLASSES_SHOWN // 2 :]
+    weights = (above / max(0.1, float(np.abs(above[order]).max()))).filled(0)
+    texts = [[number(known.get((name, model))) for model in models] for name in names]
+    return [ClassLine(names[place], tuple(zip(texts[place], weights[place].tolist(), strict=True))) for place in order]
 
 
 def concept_table(totals: ConceptTotals, name: str) -> TextTable:
@@ -180,8 +254,13 @@ def estimate(one: Estimate, digits: int = 2) -> str:
         return NONE
     certainty = "" if one.low is None or one.high is None else f" [{one.low:.{digits}f}, {one.high:.{digits}f}]"
     if isinstance(one, RankEstimate) and one.p is not None:
-        certainty = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
+        certainty = f" ({p_value(one.p)})"
     return f"{one.value:.{digits}f}{certainty}"
+
+
+def p_value(p: float) -> str:
+    """`p 0.048`, or `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
 
 
 def line(slope: float, intercept: float) -> str:

@@ -31,6 +31,7 @@ def _count(name: str, text: str) -> Any:
 
 _CHECK = "Blur each of the first cues in up to N of its images: does the prediction change?"
 _ONLY = "Only this model of the study; may be repeated."
+_CSV = "Write every number as CSV files into this folder, or as one table to stdout (-)."
 _AGAINST = "Show the published table of 13 models beside the results."
 
 
@@ -110,11 +111,12 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `clipmk study` wrote.")],
     against: Annotated[str | None, o.option(None, "against", _AGAINST, metavar="paper")] = None,
     json: o.Json = False,
+    csv: Annotated[str | None, o.option(None, "csv", _CSV, metavar="FOLDER|-")] = None,
     quiet: o.Quiet = False,
     no_color: o.NoColor = False,
     debug: o.Debug = False,
 ) -> int:
-    """Write the report of a study, HTML and PNG files in DIR/report, and print its main tables."""
+    """Write the report of a study, HTML and SVG files in DIR/report, and print what to do and its main tables."""
     from clipmk_tui.cli.commands.study.report import run as draw  # noqa: PLC0415
 
-    return draw(folder, against=against, json=json, quiet=quiet, no_color=no_color)
+    return draw(folder, against=against, json=json, csv=csv, quiet=quiet, no_color=no_color)

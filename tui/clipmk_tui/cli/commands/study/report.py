@@ -1,4 +1,4 @@
-"""What `clipmk study report` does: write a study's report into its folder, and print its main tables."""
+"""What `clipmk study report` does: write a study's report into its folder, and print what to do and its main tables."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from clipmk.errors import UsageError
 from clipmk.study import text_tables
+from clipmk.study.advice import advice
+from clipmk.study.document import csv_files, csv_lines, results_document
 from clipmk.study.manifest import StudyFolder
 from clipmk.study.paper import departures
-from clipmk.study.results import Results, family_name, read_results, results_document
+from clipmk.study.results import Results, family_name, read_results
+from clipmk.system.files import make_folder, write_text
 from clipmk.system.text import counted, one_or_many, printable
 from clipmk_tui.cli import tables
 from clipmk_tui.cli.options import check_known
@@ -35,36 +39,39 @@ _BAR: Final = 20
 _DYNAMICS: Final = "strength as concepts are left out"
 
 
-def run(folder: Path, *, against: str | None, json: bool, quiet: bool, no_color: bool) -> int:
-    """Write the report of a study and print its main tables.
-
-    Args:
-        folder: written by `clipmk study`.
-        against: "paper", or nothing.
-        json: print one JSON document instead of tables.
-        quiet: print nothing on stderr.
-        no_color: print without colours.
-
-    Returns:
-        Exit status 0.
+def run(folder: Path, *, against: str | None, json: bool, csv: str | None, quiet: bool, no_color: bool) -> int:
+    """Write the report of a study, and print what to do and its main tables, JSON or CSV; returns exit status 0.
 
     Raises:
-        UsageError: `against` is something else.
+        UsageError: `against` is neither "paper" nor None, or JSON and CSV both go to stdout.
         InputError: the folder is not a study, has no results yet, or a file in it is damaged.
         ClipmkError: a file cannot be written.
     """
     check_known("--against", against, ["paper"])
+    if json and csv == "-":
+        raise UsageError("--json and --csv - both write to stdout; name a folder for the CSV files")
     wanted: Against | None = "paper" if against else None
-    with data_stream():
+    with data_stream() as stream:
         results = read_results(StudyFolder(folder.expanduser()))
         from clipmk.study.report import write_report  # noqa: PLC0415 - not needed for the tables
 
         target = write_report(results, against=wanted)
-    put_tables(results, against=wanted, json=json, no_color=no_color, page=target)
+        if csv == "-":
+            stream.write(csv_lines(results_document(results, against=wanted)))
+        elif csv is not None:
+            _write_csv(results, Path(csv).expanduser(), against=wanted)
+    if csv != "-":
+        put_tables(results, against=wanted, json=json, no_color=no_color, page=target)
     if not quiet:
         _warn(results)
-        say("note", f"report in {printable(str(target))}, its pictures beside it")
+        say("note", f"report in {printable(str(target))}, its charts beside it")
     return 0
+
+
+def _write_csv(results: Results, folder: Path, *, against: Against | None) -> None:
+    make_folder(folder)
+    for name, text in csv_files(results_document(results, against=against)):
+        write_text(text, folder / name)
 
 
 def put_tables(
@@ -89,6 +96,8 @@ def _rendered(results: Results, *, width: int, against: Against | None) -> Rende
     )
     pieces: list[RenderableType] = [
         Text.assemble(shown(manifest.dataset.name, "bold"), shown(about, "dim")),
+        Text(),
+        tables.table(("", ""), [(f"{place}.", one.text) for place, one in enumerate(advice(results), 1)], gap=1),
         Text(),
         _families(results, width),
         Text(),

@@ -1,0 +1,82 @@
+"""Every number of a study's report as plain data: one JSON object, or flat tables for CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from clipmk.concepts.statistics import LineFit
+from clipmk.study.advice import advice, significant_cues
+from clipmk.study.paper import against_paper
+from clipmk.study.results import Results, failed_images
+from clipmk.study.schema import TableRow
+from clipmk.system.serialization import plain
+
+_RIVAL: Final = ("recipes", "pearson", "spearman", "without_one")
+
+
+def results_document(results: Results, *, against: str | None = None) -> dict[str, Any]:
+    """What `--json` prints under "study": advice, rows of the tables, fits, and the paper's numbers if asked for."""
+    paper = [{"model": row.model} | plain(row.numbers) for row in against_paper(results.all_rows)]
+    failed, failed_count = failed_images(results.folder)
+    cues, tests = significant_cues(results)
+    totals = results.concepts()
+    return {
+        "folder": str(results.folder.root),
+        "done_shards": results.completeness.done,
+        "total_shards": results.completeness.total,
+        "shown_parts": results.shown_parts,
+        "advice": plain(advice(results)),
+        "models": list(results.all_rows),
+        "wrong": results.rows("wrong"),
+        "cues": cues,
+        "cues_tested": tests,
+        "fits": [_numbers(one, "slope", "intercept", "pearson", "spearman") for one in results.fits],
+        "rivals": [{"name": one.name} | _numbers(one, *_RIVAL) for one in results.lines],
+        "classes": results.classes(),
+        "concepts": totals.rows,
+        "explanations": totals.explanations,
+        "asked": results.rows("asked"),
+        "language_counts": results.rows("language_counts"),
+        "failures": plain(failed),
+        "failed": failed_count,
+        "paper": paper if against == "paper" else None,
+    }
+
+
+def csv_files(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and text of a CSV file for each list of the document; nested numbers have dotted names."""
+    for name, rows in document.items():
+        if rows and isinstance(rows, list):
+            flat = [dict(_flat(row)) for row in rows]
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(flat)
+            yield f"{name}.csv", text.getvalue()
+
+
+def csv_lines(document: Mapping[str, Any]) -> str:
+    """The same as one table: a line per value, with the name of its list, the number of its row, and its own name."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("table", "row", "name", "value"))
+    for name, rows in document.items():
+        for number, row in enumerate(rows if isinstance(rows, list) else (), 1):
+            writer.writerows((name, number, key, value) for key, value in _flat(row) if value is not None)
+    return text.getvalue()
+
+
+def _flat(row: TableRow, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted name; a list becomes its items separated by spaces."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", " ".join(map(repr, value)) if isinstance(value, list) else value
+
+
+def _numbers(line: LineFit, *names: str) -> dict[str, Any]:
+    return {"group": line.group, "models": line.count} | {name: plain(getattr(line, name)) for name in names}
