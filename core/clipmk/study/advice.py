@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from clipmk.concepts.statistics import POOLED, Floats, LineFit, mean_interval
+from clipmk.study.cues import SIGNIFICANT, misleads
 from clipmk.study.results import Results
-from clipmk.study.schema import TABLES, TableRow, images_schema
+from clipmk.study.schema import TableRow, images_schema
 from clipmk.system.parquet import read_table
 from clipmk.system.text import counted, one_or_many, printable
 
-LEVEL: Final = 0.05
-"""What p and q have to be below."""
 FEW: Final = 30
 """Fewer images than this hardly tell anything."""
 NAMED: Final = 5
@@ -43,7 +42,7 @@ class Advice:
 
 def advice(results: Results) -> list[Advice]:
     """What to do, the most important first."""
-    models, names, (cues, tests) = results.models, results.names, significant_cues(results)
+    models, names, tests = results.models, results.names, results.cues_tested
     order = {row["model"]: place for place, row in enumerate(_by_accuracy(models))}
     wrong = [row for row in results.rows("wrong") if row["parts"] == results.shown_parts and row["model"] in order]
     wrong.sort(key=lambda row: order[row["model"]])
@@ -51,16 +50,10 @@ def advice(results: Results) -> list[Advice]:
         *(most_accurate(models, names, correct_by_model(results)) if order else ()),
         *distrust([row for row in wrong if row["wrong_below"] is not None and row["wrong_above"] is not None], names),
         *best_measure([row for row in wrong if row["auroc"] is not None], names),
-        *misleading(cues, tests, names),
+        *misleading(results.cues(), tests, names),
         *ranking(models, results.lines, names),
         *limits(results, tests),
     ]
-
-
-def significant_cues(results: Results) -> tuple[list[TableRow], int]:
-    """Rows of the table `cues` with q below `LEVEL`, and how many there are in all: with many classes it is large."""
-    table = read_table(results.folder.table("cues"), TABLES["cues"])
-    return table.filter(pc.less(table["q"], LEVEL)).to_pylist(), table.num_rows
 
 
 def correct_by_model(results: Results) -> dict[str, Floats]:
@@ -86,7 +79,7 @@ def most_accurate(models: Sequence[TableRow], names: Names, correct: Mapping[str
         yield Advice("accuracy", f"{name} is right for {share}.", numbers)
         return
     paired = [_ahead(correct[best["model"]], correct[row["model"]]) for row in others]
-    told = [one["p"] < LEVEL and one["ahead"] > 0 for one in paired]
+    told = [one["p"] < SIGNIFICANT and one["ahead"] > 0 for one in paired]
     tied = [names[row["model"]] for row, known in zip(others, told, strict=True) if not known]
     numbers |= {"next": others[0]["model"], **paired[0], "tied": len(tied)}
     ahead, low, high = (f"{100 * (paired[0][f'ahead{end}'] or 0):.1f}" for end in _ENDS)
@@ -146,8 +139,7 @@ def best_measure(rows: Sequence[TableRow], names: Names) -> Iterator[Advice]:
 
 def misleading(rows: Sequence[TableRow], tests: int, names: Names) -> Iterator[Advice]:
     """Which cue misleads to which class, the clearest first, one sentence for all models that it misleads."""
-    found = [row for row in rows if row["error_difference"] > 0]
-    found.sort(key=lambda row: (row["text"], row["class"], row["q"]))
+    found = sorted(filter(misleads, rows), key=lambda row: (row["text"], row["class"], row["q"]))
     cues = [list(group) for _, group in groupby(found, key=lambda row: (row["text"], row["class"]))]
     cues.sort(key=lambda group: (group[0]["q"], group[0]["text"]))
     for row, *others in cues[:NAMED]:
@@ -171,7 +163,9 @@ def misleading(rows: Sequence[TableRow], tests: int, names: Names) -> Iterator[A
         text = f"{counted(len(cues) - NAMED, 'further cue')} {one_or_many(len(cues) - NAMED, 'misleads', 'mislead')}."
         yield Advice("cue", text, {"cues": len(cues)})
     if tests and not cues:
-        text = f"No concept is found to mislead: of {counted(tests, 'test')} none with more errors has q < {LEVEL}."
+        text = (
+            f"No concept is found to mislead: of {counted(tests, 'test')} none with more errors has q < {SIGNIFICANT}."
+        )
         yield Advice("cue", text, {"tests": tests, "cues": 0})
 
 
@@ -194,7 +188,7 @@ def ranking(models: Sequence[TableRow], lines: Sequence[LineFit], names: Names) 
     rho = {line.name: line.spearman.value for line in compared}
     others = ", ".join(f"{name} {value:.2f}" for name, value in rho.items() if name != best.name)
     low, p = best.spearman.low, best.spearman.p  # neither: ten models or more, in exactly this order
-    known = low > 0 if low is not None else p is None or p < LEVEL
+    known = low > 0 if low is not None else p is None or p < SIGNIFICANT
     if known:
         text = f"Without labels, {best.name} ranks these {best.count} models best (rho with accuracy "
     else:

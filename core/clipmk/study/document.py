@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from clipmk.concepts.statistics import LineFit
-from clipmk.study.advice import advice, significant_cues
+from clipmk.study.advice import advice
 from clipmk.study.paper import against_paper
 from clipmk.study.results import Results, failed_images
 from clipmk.study.schema import TableRow
@@ -21,7 +21,6 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
     """What `--json` prints under "study": advice, rows of the tables, fits, and the paper's numbers if asked for."""
     paper = [{"model": row.model} | plain(row.numbers) for row in against_paper(results.all_rows)]
     failed, failed_count = failed_images(results.folder)
-    cues, tests = significant_cues(results)
     totals = results.concepts()
     return {
         "folder": str(results.folder.root),
@@ -31,8 +30,8 @@ def results_document(results: Results, *, against: str | None = None) -> dict[st
         "advice": plain(advice(results)),
         "models": list(results.all_rows),
         "wrong": results.rows("wrong"),
-        "cues": cues,
-        "cues_tested": tests,
+        "cues": results.cues(),
+        "cues_tested": results.cues_tested,
         "fits": [_numbers(one, "slope", "intercept", "pearson", "spearman") for one in results.fits],
         "rivals": [{"name": one.name} | _numbers(one, *_RIVAL) for one in results.lines],
         "classes": results.classes(),

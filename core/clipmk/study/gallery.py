@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from clipmk.datasets.entries import Entry, Reader
 from clipmk.datasets.opening import reader_of
 from clipmk.errors import ClipmkError
+from clipmk.study.plan import read_images
 from clipmk.study.results import Results
-from clipmk.study.schema import PLAN, TableRow, images_schema
-from clipmk.system.parquet import open_table, read_table
+from clipmk.study.schema import TableRow, images_schema
+from clipmk.system.parquet import open_table
 
 SIDE: Final = 192
 """Pixels of the longer side of a picture."""
@@ -28,7 +29,6 @@ SHOWN: Final = 48
 LEAST: Final = 4
 MOST: Final = 12
 """Half as many of a cue."""
-_ENTRY: Final = ("key", "label", "path", "offset", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,7 @@ def add_cards(results: Results, groups: Sequence[Group]) -> LeftOut:
     answers: dict[int, dict[str, TableRow]] = defaultdict(dict)
     for row in _rows(results, {"image": chosen, "parts": results.manifest.parts[:1]}):
         answers[row["image"]][row["model"]] = row
-    plan = read_table(results.folder.plan, PLAN)
-    plan = plan.filter(pc.is_in(plan["image"], pa.array(chosen, pa.int64())))
-    entries = {row["image"]: Entry(**{name: row[name] for name in _ENTRY}) for row in plan.to_pylist()}
+    entries = {one.image: one.entry for one in (read_images(results.folder.plan, chosen) if chosen else ())}
     addresses, left_out = _addresses(results, entries, chosen)
     for group in groups:
         for image in group.images:

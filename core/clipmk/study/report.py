@@ -13,7 +13,8 @@ from markupsafe import Markup
 from clipmk.errors import InputError
 from clipmk.output.html import render
 from clipmk.study import text_tables
-from clipmk.study.advice import advice, significant_cues
+from clipmk.study.advice import advice
+from clipmk.study.cues import misleads
 from clipmk.study.gallery import add_cards, cue_groups, wrong_groups
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, failed_images
@@ -43,9 +44,8 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None) -
     for chart in drawn.values():
         write_text(chart.svg, folder / f"{chart.name}.svg")
     failed, failed_count = failed_images(results.folder)
-    cues, tests = significant_cues(results)
-    cues.sort(key=lambda row: (row["error_difference"] <= 0, row["q"], row["text"], row["model"]))
-    pictured = [row for row in cues if row["error_difference"] > 0][:CUES_PICTURED]
+    cues = results.cues()
+    pictured = list(filter(misleads, cues))[:CUES_PICTURED]
     wrong, of_cues = wrong_groups(results), cue_groups(results, pictured)
     left_out = add_cards(results, [*of_cues, *wrong])
     script = (assets_dir() / "templates" / "study.js").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None) -
         charts=drawn,
         cues=cues[:CUES_SHOWN],
         cue_count=len(cues),
-        tests=tests,
+        tests=results.cues_tested,
         wrong=wrong,
         of_cues=list(zip(pictured, of_cues, strict=True)),
         left_out=left_out,

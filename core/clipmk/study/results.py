@@ -92,6 +92,12 @@ class Results:
         """Rows of the table `cues` that are found, see `cues.found_cues`; the table itself may be large."""
         return found_cues(read_table(self.folder.table("cues"), TABLES["cues"]))
 
+    @property
+    def cues_tested(self) -> int:
+        """Rows of the table `cues`."""
+        with open_table(self.folder.table("cues"), TABLES["cues"]) as file:
+            return int(file.metadata.num_rows)
+
     def concepts(self) -> ConceptTotals:
         """The table `concepts`, added up over models and part methods."""
         explanations = sum(row["images"] for row in self.all_rows if row["parts"] != MEAN)
