@@ -117,39 +117,27 @@ def answer(
     `classes` maps the row of the class explained, then of others, to D_y; D_y and `vision` (D_v) are rows of the bank,
     best first. `vision_limit` is the most concepts of D_v.
     """
-    cosines = questions.embeddings @ encoded.embedding
-    presence = questions.standing(encoded.embedding, bank)
-    seen = (presence.p_value <= relevance.SEEN_LEVEL).tolist()
-    ties = [
+    cosines = (questions.embeddings @ encoded.embedding).tolist()
+    rank, percentile, score, p = (field.tolist() for field in questions.standing(encoded.embedding, bank))
+    seen = [value <= relevance.SEEN_LEVEL for value in p]
+    of_classes = [
         _ties(questions, seen, bank, row, name=names[row], language=language, vision=vision, vision_limit=vision_limit)
         for row, language in classes.items()
     ]
-    starts = range(0, len(questions.texts), TEXTS)
-    maps = [one for start in starts for one in _maps(questions, encoded, bank, geometry, slice(start, start + TEXTS))]
-    parts = _parts(questions, encoded, bank)
-    columns = zip(*(field.tolist() for field in presence), strict=True)
+    ties = list(zip(*of_classes, strict=True))
+    parts, maps = _parts(questions, encoded, bank), _maps(questions, encoded, bank, geometry)
     return tuple(
         Asked(
             text=text,
-            in_vocabulary=own is not None,
-            status=status_of(seen=is_seen, tied=tied[0].in_d_y),
-            cosine=cosine,
-            presence=Presence(rank=rank, percentile=percentile, score=score, p_value=p, seen=is_seen),
-            ties=tied,
-            parts=carriers if is_seen else (),
-            map=heat,
+            in_vocabulary=questions.own[i] is not None,
+            status=status_of(seen=seen[i], tied=ties[i][0].in_d_y),
+            cosine=cosines[i],
+            presence=Presence(rank=rank[i], percentile=percentile[i], score=score[i], p_value=p[i], seen=seen[i]),
+            ties=ties[i],
+            parts=parts[i] if seen[i] else (),
+            map=maps[i],
         )
-        for text, own, cosine, (rank, percentile, score, p), is_seen, tied, carriers, heat in zip(
-            questions.texts,
-            questions.own,
-            cosines.tolist(),
-            columns,
-            seen,
-            zip(*ties, strict=True),
-            parts,
-            maps,
-            strict=True,
-        )
+        for i, text in enumerate(questions.texts)
     )
 
 
@@ -190,16 +178,17 @@ def _parts(questions: Questions, encoded: EncodedImage, bank: TextBank) -> list[
 
 
 def _maps(
-    questions: Questions, encoded: EncodedImage, bank: TextBank, geometry: Square, some: slice
-) -> list[RelevanceMap | None]:
-    """The maps of some of the texts."""
-    texts, known = questions.embeddings[some], questions.known[some]
+    questions: Questions, encoded: EncodedImage, bank: TextBank, geometry: Square
+) -> Sequence[RelevanceMap | None]:
+    """For each text its map, if there is one."""
     if encoded.regions is None:
-        return [None] * len(texts)
-    values = text_maps(
-        encoded, encoded.part_embeddings[0], encoded.segmentations[0].masks, texts, bank.descriptors, known
-    )
-    return [heat_encode(one, geometry) for one in values.numpy()]
+        return [None] * len(questions.texts)
+    parts, masks, maps = encoded.part_embeddings[0], encoded.segmentations[0].masks, []
+    some = (torch.split(every, TEXTS) for every in (questions.embeddings, questions.known))
+    for texts, known in zip(*some, strict=True):
+        values = text_maps(encoded, parts, masks, texts, bank.descriptors, known)
+        maps += [heat_encode(one, geometry) for one in values.numpy()]
+    return maps
 
 
 def _shares(

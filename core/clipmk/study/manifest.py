@@ -59,31 +59,14 @@ def file_name(model_id: str) -> str:
     return f"{slug(model_id)}-{digest}"
 
 
-@dataclass(frozen=True, slots=True)
 class StudyFolder:
     """The paths in a study's folder (see `schema`)."""
 
-    root: Path
-
-    @property
-    def manifest(self) -> Path:
-        """`study.json`."""
-        return self.root / "study.json"
-
-    @property
-    def plan(self) -> Path:
-        """Which image belongs to which shard."""
-        return self.root / "plan.parquet"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the one run that may write."""
-        return self.root / "study.lock"
-
-    @property
-    def report(self) -> Path:
-        """The folder written by `clipmk study report`."""
-        return self.root / "report"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest, self.plan = root / "study.json", root / "plan.parquet"
+        self.lock = root / "study.lock"  # held by the one run that may write
+        self.report = root / "report"
 
     def language(self, model_id: str) -> Path:
         """D_y of every class."""
