@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from textual.widgets import OptionList
 
 import samples
 from app_harness import (
@@ -19,6 +18,7 @@ from app_harness import (
     MODELS,
     VIT,
     FakeEngine,
+    Host,
     burst,
     compare_host,
     dialog_message,
@@ -37,6 +37,7 @@ from clipmk_tui.app.engine.worker import EngineStoppedError
 from clipmk_tui.app.questions import RANKED
 from clipmk_tui.app.screens.choose_class import ChooseClassScreen
 from clipmk_tui.app.screens.compare import CompareChoice, CompareScreen
+from clipmk_tui.app.screens.search import Matches
 from clipmk_tui.show.comparison import BEST
 
 SIZES = [(80, 24), (120, 40)]
@@ -183,15 +184,19 @@ async def test_t_turns_to_a_class_without_asking_what_the_records_answer() -> No
         assert len(engine.asked) == 1
 
 
+def listed(app: Host) -> list[str]:
+    """The lines of the class dialog's list that are not empty."""
+    matches = app.screen.query_one(Matches)
+    return [text for y in range(matches.size.height) if (text := matches.render_line(y).text.rstrip())]
+
+
 async def test_t_lists_all_classes_below_the_own_prediction_and_turns_back() -> None:
     app = compare_host(FakeEngine())
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         before = lines(app)
         await press(pilot, "t")
-        listed = app.screen.query_one("#classes", OptionList)
-        names = [str(option.prompt) for option in listed.options]
-        assert names == ["each model's own prediction", "fox", "cat", "wolf", "dog"]
+        assert listed(app) == ["▸ each model's own prediction", "  fox", "  cat", "  wolf", "  dog"]
         await press(pilot, "down", "enter")
         assert "all explain 'fox'" in lines(app)[0]
         assert lines(app) != before
@@ -205,8 +210,7 @@ async def test_the_class_dialog_narrows_by_letters_and_is_left_without_a_choice(
         await settled(pilot)
         before = lines(app)
         await press(pilot, "t", *"OG")
-        listed = app.screen.query_one("#classes", OptionList)
-        assert [str(option.prompt) for option in listed.options] == ["dog"]
+        assert listed(app) == ["▸ dog"]
         assert dialog_message(app) == "1 of 4 classes"
         await press(pilot, *"zz", "enter")
         assert isinstance(app.screen, ChooseClassScreen)

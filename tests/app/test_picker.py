@@ -24,7 +24,8 @@ from clipmk.images.decoder import Picture, read_picture
 from clipmk_tui.app.fuzzy import matching, offsets, ranked
 from clipmk_tui.app.image_list import Item
 from clipmk_tui.app.screens import picker
-from clipmk_tui.app.screens.picker import Matches, PickerScreen
+from clipmk_tui.app.screens.picker import PickerScreen
+from clipmk_tui.app.screens.search import Matches
 from clipmk_tui.app.widgets.image_pane import ImagePane
 
 EVIL = "[red]\x1b[31m\u202e" + "long " * 60

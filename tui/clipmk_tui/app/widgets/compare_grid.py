@@ -1,7 +1,4 @@
-"""The table of the comparison screen: the lines of `show.comparison`, drawn by themselves, with a cursor.
-
-A `DataTable` takes some 0.4 ms per cell, which is a third of a second for thirteen models.
-"""
+"""The table of the comparison screen: the lines of `show.comparison`, with a cursor on a row and a model."""
 
 from __future__ import annotations
 
@@ -12,15 +9,12 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual import events, on
-from textual.geometry import Region
-from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from clipmk.comparison import ComparedModel, Comparison
 from clipmk_tui.app.bindings import KEY_BINDINGS
-from clipmk_tui.app.messages import Latest
 from clipmk_tui.app.theme import for_rich
+from clipmk_tui.app.widgets.cursor_lines import CursorLines
 from clipmk_tui.show.comparison_table import AWAITED, Cell, Layout, Mark, Row, class_rows, concept_row, head, layout
 from clipmk_tui.show.text import matches
 
@@ -66,17 +60,11 @@ class ComparisonView:
         return replace(row, cells=tuple(Cell(AWAITED) if at is None else row.cells[at] for at in self.places))
 
 
-class CompareGrid(Widget, can_focus=True):
+class CompareGrid(CursorLines):
     """Shows a `ComparisonView`; the cursor stays on its row and model while others come and go."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--head", "grid--cursor", "grid--right", "grid--wrong"}
     BINDINGS = KEY_BINDINGS["CompareGrid"]
-
-    class Moved(Latest):
-        """Another cell is under the cursor, or its content has changed."""
-
-    class Chosen(Message):
-        """The user chose the cell under the cursor."""
 
     def __init__(self, start: int = 0) -> None:
         super().__init__(id="grid")
@@ -84,36 +72,37 @@ class CompareGrid(Widget, can_focus=True):
         self._view = ComparisonView()
         self._layout: Layout | None = None
         """None: nothing to draw, or no room."""
-        self._head: list[list[Cell]] = []
+        self._heading: list[list[Cell]] = []
         self.rows: list[Row] = []
         """The rows shown, from top to bottom."""
-        self._row = self._model = self._top = 0
+        self._model = 0
+        """The place of the model under the cursor, from the left."""
 
     def show(self, view: ComparisonView, rows: Iterable[Row]) -> None:
         """Draw a view, with the rows of it that the filter leaves."""
         before, index = self.row, self.model_index if self._view.models else self._start
         self._view, self.rows = view, list(rows)
         same = [before is not None and (row.text, row.is_class) == (before.text, before.is_class) for row in self.rows]
-        self._row = same.index(True) if self._row and True in same else 0  # at the top it stays there
-        self._place()
+        at = same.index(True) if self.cursor and True in same else 0  # at the top it stays there
+        self._lay_out()
         self._model = list(self._order).index(index) if index in self._order else 0
-        self.post_message(self.Moved())
+        self.set_rows(len(self.rows), at)
 
-    def _place(self) -> None:
+    @on(events.Resize)
+    def _lay_out(self) -> None:
         """Lay the columns out for the widget's width."""
         view, width = self._view, self.size.width - 2
         self._layout = None
         if view.models and width > 0:
             labels = [row.label for row in self.rows]
             self._layout = layout(view.models, view.families, labels, width=width)
-            self._head = head(self._layout, view.comparison, view.places)
-        self._follow()
-        self.refresh()
+            self._heading = head(self._layout, view.comparison, view.places)
+            self.head = len(self._heading)
 
     @property
     def row(self) -> Row | None:
         """The row under the cursor."""
-        return self.rows[self._row] if self._row < len(self.rows) else None
+        return self.rows[self.cursor] if self.cursor < len(self.rows) else None
 
     @property
     def model_index(self) -> int:
@@ -126,40 +115,29 @@ class CompareGrid(Widget, can_focus=True):
 
     def action_move(self, rows: int, models: int) -> None:
         """Move the cursor, not beyond the table; the table follows."""
-        self._put_cursor(self._row + rows, self._model + models)
-
-    def action_choose(self) -> None:
-        """Choose the cell under the cursor."""
-        self.post_message(self.Chosen())
+        self._put_on_model(self._model + models)
+        self.move_to(self.cursor + rows)
 
     def on_click(self, event: events.Click) -> None:
-        """The mouse puts the cursor; twice is the same as enter."""
+        """The mouse also chooses the model."""
         index = None if self._layout is None else self._layout.column_at(event.x - 1)
-        model = self._model if index is None else list(self._order).index(index)
-        line = event.y - len(self._head)
-        self._put_cursor(self._row if line < 0 else self._top + line, model)
-        if event.chain == 2:
-            self.action_choose()
+        if index is not None:
+            self._put_on_model(list(self._order).index(index))
 
-    @on(events.MouseScrollDown)
-    @on(events.MouseScrollUp)
-    def _scroll(self, event: events.MouseEvent) -> None:
-        """The wheel moves the cursor."""
-        self.action_move(3 if isinstance(event, events.MouseScrollDown) else -3, 0)
-
-    def on_resize(self) -> None:
-        """Draw at the new width, the cursor visible."""
-        self._place()
+    def _put_on_model(self, place: int) -> None:
+        before, self._model = self._model, max(0, min(place, len(self._view.models) - 1))
+        if self._model != before:
+            self.refresh()
+            self.post_message(self.Moved())
 
     def render_line(self, y: int) -> Strip:
         """One line: its name, then a cell per model."""
-        width, base, index = self.size.width, self.rich_style, self._top + y - len(self._head)
-        if self._layout is None or (y >= len(self._head) and index >= len(self.rows)):
+        width, base, index = self.size.width, self.rich_style, self.row_at(y)
+        if self._layout is None or index >= len(self.rows):
             return Strip.blank(width, base)
-        is_head = y < len(self._head)
-        under = not is_head and index == self._row
+        is_head, under = index < 0, index == self.cursor
         row = None if is_head else self.rows[index]
-        pieces = self._head[y] if row is None else self._layout.line(row.label, row.cells, row.total)
+        pieces = self._heading[y] if row is None else self._layout.line(row.label, row.cells, row.total)
         if row is None or row.is_class:
             base += self.get_component_rich_style("grid--head")
         base += Style(bold=True) if under or is_head else Style.null()
@@ -169,26 +147,6 @@ class CompareGrid(Widget, can_focus=True):
             style = self.get_component_rich_style("grid--cursor") if here and self.has_focus else self._colour(mark)
             segments.append(Segment(text, base + style))
         return Strip(segments).adjust_cell_length(width, base)
-
-    def _put_cursor(self, row: int, model: int) -> None:
-        row = max(0, min(row, len(self.rows) - 1))
-        model = max(0, min(model, len(self._view.models) - 1))
-        if (row, model) == (self._row, self._model):
-            return
-        before, self._row, moved = self._row, row, model != self._model
-        self._model = model
-        if self._follow() or moved:
-            self.refresh()
-        else:
-            lines = [len(self._head) + one - self._top for one in (before, row)]
-            self.refresh(*(Region(0, line, self.size.width, 1) for line in lines))
-        self.post_message(self.Moved())
-
-    def _follow(self) -> bool:
-        """Scroll until the cursor is visible; whether that changed anything."""
-        before, room = self._top, max(1, self.size.height - len(self._head))
-        self._top = max(self._row - room + 1, min(self._top, self._row, max(0, len(self.rows) - room)))
-        return before != self._top
 
     def _colour(self, mark: Mark | None) -> Style:
         names: dict[Mark, str] = {"right": "success", "wrong": "error"}
