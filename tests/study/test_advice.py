@@ -11,7 +11,7 @@ import pytest
 
 from clipmk.concepts.statistics import POOLED, fit_line
 from clipmk.study.advice import (
-    NAMED,
+    CUES_NAMED,
     Advice,
     advice,
     best_measure,
@@ -21,6 +21,7 @@ from clipmk.study.advice import (
     misleading,
     most_accurate,
     ranking,
+    sentence,
 )
 from clipmk.study.manifest import StudyFolder
 from clipmk.study.results import Results, read_results
@@ -55,46 +56,45 @@ def cue(name: str, text: str = "a red sail", **more: Any) -> dict[str, Any]:
 
 
 def texts(found: Any) -> list[str]:
-    return [one.text for one in found]
+    return [sentence(kind, numbers, NAMES) for kind, numbers in found]
 
 
 def only(found: Any) -> Advice:
-    [one] = found
-    assert isinstance(one, Advice)
-    return one
+    [(kind, numbers)] = found
+    return Advice(kind, sentence(kind, numbers, NAMES), numbers)
 
 
 def test_the_most_accurate_model_is_named_with_the_paired_difference_to_the_next() -> None:
     rows = [model("a", 0.7), model("b", 0.9)]
-    found = only(most_accurate(rows, NAMES, {"a": right(70), "b": right(90)}))
+    found = only(most_accurate(rows, {"a": right(70), "b": right(90)}))
     assert found.text.startswith(
         "B is right most often: for 90.0 % of 100 images, 20.0 points [12.1, 27.9] more than A"
     )
     numbers = found.numbers
-    assert (found.kind, numbers["model"], numbers["next"], numbers["tied"]) == ("accuracy", "b", "a", 0)
+    assert (found.kind, numbers["model"], numbers["next"], numbers["tied"]) == ("accuracy", "b", "a", [])
     assert (numbers["ahead"], numbers["p"]) == (0.2, 2 * 0.5**20)
 
 
 def test_models_that_cannot_be_told_apart_are_named_together() -> None:
     rows = [model("a", 0.9), model("b", 0.88), model("c", 0.5)]
-    found = only(most_accurate(rows, NAMES, {"a": right(90), "b": right(88), "c": right(50)}))
+    found = only(most_accurate(rows, {"a": right(90), "b": right(88), "c": right(50)}))
     assert found.text == (
         "No difference can be told between A, right for 90.0 % of 100 images, and B: B is behind by 2.0 points "
         "[-0.8, 4.8] on the same images (p 0.5)."
     )
     many = [model(letter, 0.9) for letter in NAMES]
-    [text] = texts(most_accurate(many, NAMES, dict.fromkeys(NAMES, right(90))))
+    [text] = texts(most_accurate(many, dict.fromkeys(NAMES, right(90))))
     assert "and B, C, D, E, F and 4 more: B is behind by 0.0 points" in text
 
 
 def test_two_images_tell_no_models_apart_however_they_come_out() -> None:
-    found = only(most_accurate([model("a", 1.0), model("b", 0.0)], NAMES, {"a": right(2, of=2), "b": right(0, of=2)}))
+    found = only(most_accurate([model("a", 1.0), model("b", 0.0)], {"a": right(2, of=2), "b": right(0, of=2)}))
     assert found.text.startswith("No difference can be told")
     assert found.numbers["p"] == 0.5
 
 
 def test_one_model_is_compared_with_nothing() -> None:
-    found = only(most_accurate([model("a", 0.9)], NAMES, {}))
+    found = only(most_accurate([model("a", 0.9)], {}))
     assert found.text == "A is right for 90.0 % of 100 images."
 
 
@@ -102,11 +102,11 @@ def test_images_of_unknown_label_do_not_count_in_a_difference() -> None:
     rows = [model("a", 0.9), model("b", 0.5)]
     unknown = np.full(50, np.nan)
     correct = {"a": np.r_[right(90), unknown], "b": np.r_[right(50), unknown]}
-    assert only(most_accurate(rows, NAMES, correct)).numbers["ahead"] == 0.4
+    assert only(most_accurate(rows, correct)).numbers["ahead"] == 0.4
 
 
 def test_a_probability_below_which_a_model_is_wrong_more_often_is_named() -> None:
-    found = only(distrust([wrong("a")], NAMES))
+    found = only(distrust([wrong("a")]))
     assert found.text == (
         "Distrust A below a probability of 60 %: there it is wrong for 40.0 % of the images, above it for 8.0 %: 5.0 "
         "times as often."
@@ -115,25 +115,25 @@ def test_a_probability_below_which_a_model_is_wrong_more_often_is_named() -> Non
 
 
 def test_a_model_that_is_never_wrong_above_has_no_ratio() -> None:
-    found = only(distrust([wrong("a", wrong_above=0.0)], NAMES))
+    found = only(distrust([wrong("a", wrong_above=0.0)]))
     assert found.text.endswith("wrong for 40.0 % of the images, above it for 0.0 %.")
     assert found.numbers["times"] is None
 
 
 def test_rates_whose_intervals_overlap_tell_nothing_and_other_models_are_counted() -> None:
-    [text] = texts(distrust([wrong("a", wrong_below_low=0.09), wrong("b"), wrong("c", wrong_below_low=0.0)], NAMES))
+    [text] = texts(distrust([wrong("a", wrong_below_low=0.09), wrong("b"), wrong("c", wrong_below_low=0.0)]))
     assert text.startswith("The probability of A hardly tells when it is wrong: below 60 % for 40.0 %")
     assert text.endswith("The least certain fifth is wrong more often for 1 of 2 other models.")
 
 
 def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_does_for_most_models() -> None:
     rows = [wrong("a"), wrong("a", "m", auroc=0.95, less_probability=0.05, less_probability_low=0.01), wrong("b")]
-    found = only(best_measure(rows, NAMES))
+    found = only(best_measure(rows))
     assert found.text == (
         "To find wrong predictions use the probability (AUROC 0.90 for A): no other measure here does better."
     )
     better = wrong("b", "m", auroc=0.97, less_probability=0.07, less_probability_low=0.02)
-    found = only(best_measure([*rows, better], NAMES))
+    found = only(best_measure([*rows, better]))
     assert found.text == (
         "m tells wrong predictions better than the probability does, for 2 of 2 models: AUROC 0.95 against 0.90 for A."
     )
@@ -141,32 +141,32 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
 
 
 def test_nothing_is_said_of_wrong_predictions_where_none_is_known() -> None:
-    assert texts(distrust([], NAMES)) == texts(best_measure([], NAMES)) == texts(misleading([], 0, NAMES)) == []
+    assert texts(distrust([])) == texts(best_measure([])) == texts(misleading([], 0)) == []
 
 
 def test_a_cue_is_named_with_its_class_its_errors_and_the_models_it_misleads() -> None:
     rows = [cue("b", q=0.01), cue("a"), cue("a", parts="kmeans", q=0.002), cue("d", error_difference=-1)]
-    found = only(misleading(rows, 90, NAMES))
+    found = only(misleading(rows, 90))
     assert found.text == (
         "“a red sail” misleads A to “boat”: of the 20 images predicted so with it 75 % are wrong, of the 80 without it "
         "10 % (q 0.001). So it does B."
     )
-    assert found.numbers["models"] == ["a", "b"]
+    assert found.numbers["also"] == ["b"]
 
 
 def test_a_checked_cue_says_what_blurring_it_changed() -> None:
-    [text] = texts(misleading([cue("a", blurred=20, flips=9, control_flips=1, check_p=0.0078)], 90, NAMES))
+    [text] = texts(misleading([cue("a", blurred=20, flips=9, control_flips=1, check_p=0.0078)], 90))
     assert text.endswith("With it blurred 9 of 20 predictions change, with as much blurred elsewhere 1 (p 0.0078).")
 
 
 def test_of_many_cues_the_clearest_are_named_and_the_others_counted() -> None:
-    found = texts(misleading([cue("a", f"cue {i}", q=0.04 - i / 1000) for i in range(NAMED + 2)], 90, NAMES))
-    assert [text.split("”")[0] for text in found[:-1]] == [f"“cue {i}" for i in range(NAMED + 1, 1, -1)]
+    found = texts(misleading([cue("a", f"cue {i}", q=0.04 - i / 1000) for i in range(CUES_NAMED + 2)], 90))
+    assert [text.split("”")[0] for text in found[:-1]] == [f"“cue {i}" for i in range(CUES_NAMED + 1, 1, -1)]
     assert found[-1] == "2 further cues mislead."
 
 
 def test_concepts_that_were_tested_and_mislead_nothing_are_counted() -> None:
-    [text] = texts(misleading([cue("a", error_difference=-0.2)], 1200, NAMES))
+    [text] = texts(misleading([cue("a", error_difference=-0.2)], 1200))
     assert text == "No concept is found to mislead: of 1,200 tests none with more errors has q < 0.05."
 
 
@@ -178,7 +178,7 @@ def test_what_ranks_models_without_labels_is_what_follows_their_accuracy(shift: 
     follows = top1 if known else noisy
     lines = [fit_line(group, follows, top1, name=name) for group in ("vit", POOLED) for name in ("mean confidence",)]
     lines += [fit_line(POOLED, noisy, top1, name="AUC")]
-    found = only(ranking(rows, [line for line in lines if line is not None], NAMES))
+    found = only(ranking(rows, [line for line in lines if line is not None]))
     rho = found.numbers["rho"]
     if known:
         assert found.text.startswith(
@@ -191,10 +191,10 @@ def test_what_ranks_models_without_labels_is_what_follows_their_accuracy(shift: 
 
 
 def test_without_labels_models_are_listed_by_mean_confidence_and_too_few_are_not_ranked() -> None:
-    found = only(ranking([model("a", None), model("b", None, probability=0.8)], [], NAMES))
+    found = only(ranking([model("a", None), model("b", None, probability=0.8)], []))
     assert found.text.endswith("which model is right most often: B 80.0 %, A 50.0 %.")
-    assert texts(ranking([model("a", None)], [], NAMES)) == []
-    assert texts(ranking([model("a", 0.5), model("b", 0.4)], [], NAMES)) == []
+    assert texts(ranking([model("a", None)], [])) == []
+    assert texts(ranking([model("a", 0.5), model("b", 0.4)], [])) == []
 
 
 def results(rows: list[dict[str, Any]], *, classes: int = 6, done: int = 2) -> Results:

@@ -13,7 +13,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from PIL import Image
 
@@ -52,7 +52,7 @@ def section(result: ExplanationRecord | Failure) -> Markup:
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill in a template of `assets/templates`; every text in the context that is not `Markup` is escaped."""
+    """Fill in a template of `assets/templates`; in HTML every text that is not `Markup` is escaped."""
     return _environment().get_template(template).render(**context)
 
 
@@ -60,7 +60,7 @@ def render(template: str, **context: Any) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(assets_dir() / "templates"),
-        autoescape=True,
+        autoescape=select_autoescape(disabled_extensions=("txt",), default=True),
         undefined=StrictUndefined,
         finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else printable(value),
         trim_blocks=True,

@@ -24,6 +24,8 @@ from clipmk.system.text import counted
 
 NONE: Final = "–"
 """Where there is no number."""
+_WORDS: Final = ("concept", "to class", "most often predicted instead")
+"""Columns of text besides the first."""
 CLASSES_SHOWN: Final = 40
 """Classes shown per model, in tables and pictures; of more, half as many from either end."""
 
@@ -107,32 +109,6 @@ def wrong_rows(results: Results) -> list[TableRow]:
     return [row for row in results.rows("wrong") if row["parts"] == results.shown_parts]
 
 
-def cue_table(results: Results, rows: Iterable[TableRow]) -> TextTable:
-    """How often predictions of a class are wrong with a concept and without it."""
-
-    def errors(kind: str) -> Callable[[TableRow], str]:
-        return lambda row: f"{row[f'{kind}_wrong']:,} of {row[f'{kind}_wrong'] + row[f'{kind}_right']:,}"
-
-    def blurred(row: TableRow) -> str:
-        if row["blurred"] is None:
-            return NONE
-        return f"{row['flips']:,} of {row['blurred']:,}, elsewhere {row['control_flips']:,} ({p_value(row['check_p'])})"
-
-    cells: Columns = (
-        ("concept", lambda row: str(row["text"])),
-        ("to class", lambda row: str(row["class"])),
-        ("model", lambda row: results.names.get(row["model"], row["model"])),
-        *((("parts", lambda row: str(row["parts"])),) if len(results.manifest.parts) > 1 else ()),
-        ("wrong with it", errors("mutual")),
-        ("wrong without", errors("other")),
-        ("difference %", lambda row: interval(row, "error_difference", factor=100, digits=1)),
-        ("odds ratio", lambda row: interval(row, "odds_ratio")),
-        ("q", lambda row: f"{row['q']:.2g}"),
-        ("changed by blur", blurred),
-    )
-    return _table("", rows, cells, text_columns=(0, 1, 2))
-
-
 def size_table(results: Results) -> TextTable:
     """What other sizes of D_y would give, per model and part method."""
     return model_table("Other sizes of D_y", results, results.rows("language_counts"), "sizes")
@@ -178,7 +154,7 @@ def class_table(rows: Iterable[TableRow]) -> TextTable:
     ordered = sorted(rows, key=lambda row: (row["auc"] is None, row["auc"] or 0.0, row["class"]))
     half = CLASSES_SHOWN // 2
     shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[:half], *ordered[-half:]]
-    return _table("", shown, columns("classes"), text_columns=(0, 7))
+    return _table("", shown, columns("classes"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +214,9 @@ _FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
     "percent": lambda row, name: percent(row[name]),
     "percent 0": lambda row, name: percent(row[name], 0),
     "share below": lambda row, name: "cannot be" if row[name] is None else percent(row[name], 0),
+    "small": lambda row, name: f"{row[name]:.2g}",
+    "errors": lambda row, name: f"{row[f'{name}_wrong']:,} of {row[f'{name}_wrong'] + row[f'{name}_right']:,}",
+    "flips": lambda row, name: NONE if row[name] is None else f"{row[name]:,} of {row['blurred']:,}",
     "interval": interval,
     "interval %": lambda row, name: interval(row, name, factor=100, digits=1),
     "times chance": lambda row, name: f"{row[name] / row['chance_auc']:.1f}" if row["chance_auc"] else NONE,
@@ -268,9 +247,10 @@ def line(slope: float, intercept: float) -> str:
     return f"{slope:.2f} AUC {'-' if intercept < 0 else '+'} {abs(intercept):.2f}"
 
 
-def _table(title: str, rows: Iterable[Any], cells: Columns, text_columns: tuple[int, ...] = (0,)) -> TextTable:
-    written = tuple(tuple(cell(row) for _, cell in cells) for row in rows)
-    return TextTable(title, tuple(heading for heading, _ in cells), written, text_columns)
+def _table(title: str, rows: Iterable[Any], cells: Columns) -> TextTable:
+    headings = tuple(heading for heading, _ in cells)
+    words = tuple(place for place, heading in enumerate(headings) if not place or heading in _WORDS)
+    return TextTable(title, headings, tuple(tuple(cell(row) for _, cell in cells) for row in rows), words)
 
 
 def _compared(one: Compared, digits: int, *, wide: bool) -> tuple[str, ...]:
