@@ -13,13 +13,14 @@ from torch.nn.functional import normalize
 from torchcam.methods import GradCAM
 
 import clipmk
-from backbone_zoo import EMBED, VISION, make, model_config, pixels_for, save, unit
+from backbone_zoo import EMBED, VISION, make, masks_for, model_config, pixels_for, save, unit
 from clipmk.backbones.backbone import Backbone
 from clipmk.backbones.base import with_output
 from clipmk.backbones.encoders import image_encoder
 from clipmk.backbones.inspection import attention_gradients, stage_gradients
 from clipmk.concepts.relevance import grad_cam, hires_cam, legrad, rollout
 from clipmk.errors import ModelError
+from clipmk.pipeline.encoder import worker_threads
 
 NOT_OPENED = {"eva", "eva-average", "perception"}
 """Their positions are rotary."""
@@ -209,3 +210,20 @@ def test_a_module_that_is_wrapped_by_its_user_stays_wrapped() -> None:
         assert module(torch.zeros(2)) == "ours"
     assert module.forward is wrapped
     assert module(torch.zeros(2)).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", "convnext"])
+def test_threads_look_inside_one_model_at_the_same_time(kind: str, loaded: Callable[[str], Backbone]) -> None:
+    backbone = loaded(kind)
+    pixels = pixels_for(backbone, batch=4)
+    count = backbone.encode_with_patches(pixels).patches.shape[1]
+
+    def look(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        encoded = backbone.encode_with_patches(image)
+        return encoded.embeddings, encoded.patches, backbone.pool_regions(encoded, masks_for(count, batch=1))
+
+    images = [*pixels.split(1)] * 10
+    alone = [look(image) for image in images]
+    with worker_threads(4) as (threads,):
+        for found, expected in zip(threads.map(look, images), alone, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)

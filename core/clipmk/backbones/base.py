@@ -1,6 +1,6 @@
 """What all image encoders have in common: their interface, the result of a forward, hooks that capture what passes.
 
-Hooks live for one forward and are always removed.
+Hooks live for one forward and are always removed. They are a thread's own: several may encode with one model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,7 +100,7 @@ def without_tokens(result: Any) -> Tensor:
 
 
 class ModuleCall:
-    """The last call of a module; nothing but `called` is set before there was one."""
+    """The last call of a module by the thread that made this; only `called` is set before there was one."""
 
     called: bool = False
     inputs: Tensor
@@ -107,20 +108,28 @@ class ModuleCall:
     keywords: dict[str, Any]
     output: Tensor
 
-    def record(self, _module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
-        """A forward hook."""
-        self.called = True
-        self.inputs = args[0] if args else next(iter(keywords.values()))
-        self.keywords = keywords
-        self.output = output
+    def __init__(self) -> None:
+        self._thread = get_ident()
+
+    def record(self, _module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        """A forward hook; torch leaves the keywords out while another thread is adding or removing its own."""
+        if get_ident() == self._thread:
+            self.called = True
+            self.keywords, self.output = rest
+            self.inputs = args[0] if args else next(iter(self.keywords.values()))
+
+
+_CHANGING = RLock()
+"""Held while a module is changed: torch numbers hooks without a lock."""
 
 
 @contextmanager
 def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
-    """Record the last call of each module within the block."""
+    """Record the last call of each module within the block, in this thread."""
     calls = tuple(ModuleCall() for _ in modules)
     pairs = zip(modules, calls, strict=True)
-    handles = [module.register_forward_hook(call.record, with_kwargs=True) for module, call in pairs]
+    with _CHANGING:
+        handles = [module.register_forward_hook(call.record, with_kwargs=True) for module, call in pairs]
     try:
         yield calls
     finally:
@@ -130,12 +139,18 @@ def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
 
 @contextmanager
 def with_output(module: nn.Module, output: Any) -> Iterator[None]:
-    """Make the module return `output` within the block, for any input, without computing anything."""
-    own = vars(module).get("forward")  # of the instance: libraries wrap a user's modules so
-    module.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
+    """Make the module return `output` within the block, for any input, without computing anything.
+
+    Other threads are not concerned, but wait where they enter such a block, too.
+    """
+    thread = get_ident()
+    with _CHANGING:
+        own = vars(module).get("forward")  # of the instance: libraries wrap a user's modules so
+        forward = module.forward
+        module.forward = lambda *args, **named: output if get_ident() == thread else forward(*args, **named)
+        try:
+            yield
+        finally:
+            del module.forward
+            if own is not None:
+                module.forward = own
