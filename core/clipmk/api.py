@@ -144,7 +144,7 @@ def explain_stream(
         target: the class to explain; None: the predicted one of each image.
         preset: as for `explain`.
         seed: as for `explain`.
-        batch_size: images, or prompted images, per forward; None: 1 on a CPU, 32 elsewhere.
+        batch_size: most images, or prompted images, per forward; None: 1 on a CPU, 32 elsewhere.
         settings: as for `explain`.
 
     Yields:

@@ -221,7 +221,6 @@ def measure_batch(bench: Bench) -> Iterator[Measure]:
     yield Measure(
         f"default, batch of {bench.batch}", ratio, f"of the bare batch ({bare:.3f} s)", ratio * bare, "<= 1.08"
     )
-    yield from measure_beyond(bench, explain)
 
 
 def measure_streams(bench: Bench, presets: Sequence[str], paths: list[Path]) -> Iterator[Measure]:

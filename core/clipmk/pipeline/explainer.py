@@ -24,7 +24,7 @@ from clipmk.models.catalog import RANDOM
 from clipmk.pipeline.asking import Questions, embed_questions, hide_regions
 from clipmk.pipeline.builder import ExplanationBuilder
 from clipmk.pipeline.encoder import BatchEncoder, EncodedImage, ImageBatch
-from clipmk.pipeline.grounding import ACCELERATOR_BATCH, Progress, no_progress
+from clipmk.pipeline.grounding import ACCELERATOR_BATCH, Progress, images_per_forward, no_progress
 from clipmk.pipeline.segmentation import PartVariant
 from clipmk.pipeline.stream import Stream
 from clipmk.records import Elapsed, Prediction
@@ -130,19 +130,21 @@ class Explainer:
         Each source yields its explanation (`elapsed_ms.explain` is the time since the previous result), or the error
         for which its image could not be decoded or embedded.
 
-        `read` decodes a source, in several threads at a time. `batch_size` is 1 on a CPU unless given, where batches
-        gain nothing, else `grounding.ACCELERATOR_BATCH`. `threads` decode, and as many find parts and build records;
-        None: one per core, up to 8. Without `keep_pictures`, `Explanation.picture` is None. UsageError if a number is
+        `read` decodes a source, in several threads at a time. `batch_size` is the most images per forward, on a CPU
+        no more than have `grounding.CPU_PIXELS`; None: 1 on a CPU, where batches gain little, else
+        `grounding.ACCELERATOR_BATCH`. `threads` decode, and as many find parts and build records; None: one per core,
+        up to 8. Without `keep_pictures`, `Explanation.picture` is None. UsageError if a number is
         below 1, and other errors as `explain`; OutOfMemoryError takes the place of the result that needed it.
         """
         for name, number in (("batch_size", batch_size), ("threads", threads)):
             if number is not None and number < 1:
                 raise UsageError(f"{name} is {number}; it must be at least 1")
+        most = batch_size or (1 if self.backbone.device.type == "cpu" else ACCELERATOR_BATCH)
         stream = Stream(
             builder=self.builder,
             read=read,
             target=None if target is None else resolve_class(self.vocabulary, target),
-            batch_size=batch_size or (1 if self.backbone.device.type == "cpu" else ACCELERATOR_BATCH),
+            batch_size=images_per_forward(self.backbone, side=self.backbone.info.input_size, most=most),
             together=GROUP_LIMIT if self.settings.fit == "batch" else 1,
             threads=threads or min(8, os.cpu_count() or 1),
             keep_pictures=keep_pictures,

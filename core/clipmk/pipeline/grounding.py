@@ -134,8 +134,8 @@ def prompt_embeddings(
 
 
 def images_per_forward(backbone: Backbone, *, side: int, most: int = ACCELERATOR_BATCH) -> int:
-    """Square inputs per forward: `most` on an accelerator, on a CPU as many as have `CPU_PIXELS`."""
-    return max(1, CPU_PIXELS // side**2) if backbone.device.type == "cpu" else most
+    """Square inputs per forward: `most`, on a CPU no more than have `CPU_PIXELS`."""
+    return min(most, max(1, CPU_PIXELS // side**2)) if backbone.device.type == "cpu" else most
 
 
 def _drawing(backbone: Backbone) -> Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]:

@@ -162,7 +162,7 @@ class Service:
         from clipmk.pipeline.grounding import images_per_forward  # noqa: PLC0415
 
         side = explainer.backbone.info.input_size
-        size = min(SURVEY_BATCH, images_per_forward(explainer.backbone, side=side, most=SURVEY_BATCH))
+        size = images_per_forward(explainer.backbone, side=side, most=SURVEY_BATCH)
         count = len(request.images)
         for start in range(0, count, size):
             self._job.report("image", start, count)
