@@ -17,8 +17,9 @@ from clipmk.settings import preset
 from clipmk.study import cue_check
 from clipmk.study.cue_check import check_cues, elsewhere, first_cues
 from clipmk.study.cues import SIGNIFICANT, misleads
+from clipmk.study.document import results_document
 from clipmk.study.manifest import StudyFolder, StudyRequest
-from clipmk.study.results import Results, read_results, results_document
+from clipmk.study.results import Results, read_results
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.export import export_scenes
