@@ -1,7 +1,5 @@
 """The entry point `clipmk`: opens the app or runs the command line; errors become an exit status."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

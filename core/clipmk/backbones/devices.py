@@ -1,7 +1,5 @@
 """Devices, precisions, and copies between a device and the CPU that make neither side wait."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn.functional import conv2d, layer_norm, scaled_dot_product_attention

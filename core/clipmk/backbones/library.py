@@ -1,7 +1,5 @@
 """open_clip itself, imported only when needed and quietly: that takes longer than torch (docs/performance.md)."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

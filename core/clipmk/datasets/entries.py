@@ -4,8 +4,6 @@ Shared by all datasets (`clipmk.datasets.opening` makes them): evenly spread sub
 images that are files.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

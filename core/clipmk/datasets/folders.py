@@ -1,7 +1,5 @@
 """Datasets in folders: one folder per class, or images side by side with a file of labels."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final

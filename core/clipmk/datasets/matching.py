@@ -1,7 +1,5 @@
 """A dataset's labels as classes of the vocabulary: by name in any spelling, by WordNet id, or by index."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ The images are a column of bytes, or of a struct that holds them: `struct<bytes,
 needed, a row group at a time; nothing is unpacked.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """The rendered world as a dataset: scenes are drawn when they are read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl

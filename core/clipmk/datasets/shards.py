@@ -6,8 +6,6 @@ so are those that agree up to the last dot where image and label do: `22.05.jpg`
 `.txt` is a caption, not a label.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

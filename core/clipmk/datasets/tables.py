@@ -1,7 +1,5 @@
 """What tables and label files say about images: which there are, and what is on them. Loads no numpy."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

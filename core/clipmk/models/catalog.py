@@ -1,7 +1,5 @@
 """What models exist: shipped, registered, in the hub's cache, or downloadable; and pools, sets of models."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -4,8 +4,6 @@ The hub's own client discards a partial file when its process ends. Here it stay
 `blobs/<hash>.clipmk.incomplete`, and the next call resumes it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

@@ -4,8 +4,6 @@
 than the file's, its own lists count, and only parameter counts come from the file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.metadata

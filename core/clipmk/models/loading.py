@@ -1,7 +1,5 @@
 """Loads every model the same way: by name or from memory, onto a device, in a precision."""
 
-from __future__ import annotations
-
 import copy
 import gzip
 import json

@@ -4,8 +4,6 @@ Folders are read from names and headers alone, without torch. They may be a stra
 regular one of a limited size, and every number in a configuration is bounded.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

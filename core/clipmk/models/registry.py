@@ -1,7 +1,5 @@
 """Names for models that the user registers: the `[models]` table of the config file."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the name of a model stands for: its configuration, its weights, and all else that building it takes."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

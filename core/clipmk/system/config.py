@@ -3,8 +3,6 @@
 `clipmk` without arguments opens the app before a parser is loaded, so `CLIPMK_<OPTION>` is read here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

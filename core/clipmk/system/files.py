@@ -1,7 +1,5 @@
 """Reads files that somebody else named, writes files that are never seen half-written, locks files."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import itertools

@@ -1,7 +1,5 @@
 """Where `clipmk` keeps things: cache, config, socket and shipped assets."""
 
-from __future__ import annotations
-
 import functools
 import os
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ what it was made of (a digest that the caller chooses), and the digest of all it
 another and a single flipped bit are found.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import mmap

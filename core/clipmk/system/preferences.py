@@ -1,7 +1,5 @@
 """Writes single keys of the user's config file (see `config`); everything else in it stays as it is."""
 
-from __future__ import annotations
-
 import json
 import os
 import stat

@@ -6,8 +6,6 @@ other had put there, and prints or warnings stay lost until the process ends. So
 patches the process, the patch looks up which thread it is called in, and the last thread that leaves takes it away.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Rows of small tables as people and programs write them: CSV and TSV, JSON lines, a JSON list of objects."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

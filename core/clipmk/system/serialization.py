@@ -1,7 +1,5 @@
 """Records to JSON-ready plain data and back, checked against the records' own types."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 import types

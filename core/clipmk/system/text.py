@@ -1,7 +1,5 @@
 """Text for messages and output: input made safe to print, counts, sizes, lists, reasons."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A vocabulary from answers of a language model: JSON inside prose, several answers, varying wordings."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter, defaultdict

@@ -10,8 +10,6 @@ that takes 9 ms for 1,000 classes and 4,772 descriptors of 512 numbers. It finds
 all but one in 4e9 of the rest; it is not a protection against tampering (the cache is private to its owner).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Both JSON forms of a vocabulary (see `clipmk.vocabulary.vocabulary`) are read into the fields of one.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """The client of `clipmk serve`: find a server that would answer as this process would, ask it, stop it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools

@@ -4,8 +4,6 @@ One event loop reads from all clients and keeps the queue. Requests are answered
 downloads in threads of their own.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -4,8 +4,6 @@ The process's own descriptors are moved out of the way first: what a library pri
 this module reads the requests. Nothing is left behind when it is killed: cached files are written atomically.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -8,8 +8,6 @@ one at a time, in the order they came, downloads beside them. Each gets any numb
 client that closes its end cancels its requests. Plain Python: importing this loads neither torch nor numpy.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ No client can hold up the others: it has seconds to introduce itself and to take
 client that has left are cancelled.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

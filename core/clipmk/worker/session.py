@@ -1,7 +1,5 @@
 """What a client's requests are about. A module of its own: the app needs it before its first frame."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from clipmk.settings import Settings

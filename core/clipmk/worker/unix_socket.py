@@ -1,7 +1,5 @@
 """A socket that only its owner can open, and who is at the other end."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

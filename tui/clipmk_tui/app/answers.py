@@ -3,8 +3,6 @@
 Explanations are kept in the state: what a comparison has asked, the main screen never asks again.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 

@@ -3,8 +3,6 @@
 The user's config changes them: `[keys]`, action -> keys, comma-separated. Hints name them as they are bound now.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path

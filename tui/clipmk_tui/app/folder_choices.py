@@ -4,8 +4,6 @@ In `folders`, a small JSON file per folder, and one for each class list of its o
 stays when the folder's choice changes: another running app may use it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Finds names by some of their characters, fast enough for every key press among 10,000 names."""
 
-from __future__ import annotations
-
 import heapq
 import re
 from collections.abc import Iterable, Sequence

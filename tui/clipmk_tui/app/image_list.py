@@ -1,7 +1,5 @@
 """Which images the app shows, and their labels. Nothing is decoded here, and no file is checked twice."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence

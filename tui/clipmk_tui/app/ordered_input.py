@@ -1,7 +1,5 @@
 """Keys and mouse events in their order, however fast they arrive: each goes to what the ones before it have opened."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections import deque

@@ -1,7 +1,5 @@
 """The command palette: actions, models, classes and images by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The four panes of the main screen side by side: what is visible in how much room, and in which order they are."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

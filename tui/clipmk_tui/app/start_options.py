@@ -1,7 +1,5 @@
 """What the app begins with: every option is settled, everything impossible refused. Imports no Textual."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The two themes of the app. Every colour is one of the 256 that terminals without true colour have."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from textual.theme import Theme

@@ -1,7 +1,5 @@
 """Groups of commands: the default command of each, and what to say about a misspelt one."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Iterable, Sequence

@@ -3,8 +3,6 @@
 An option that the command line does not give comes from its variable, then from the config (`with_config`).
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """A comparison for people: its sentences, the words of its cells, and all that the command prints."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Sequence
 from typing import Final

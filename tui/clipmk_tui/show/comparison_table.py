@@ -4,8 +4,6 @@ First a row per predicted class, then a row per concept. Every cell is a sign, s
 narrow, so that thirteen models fit side by side.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Two models about one image: which concepts tell them apart, in groups, and one sentence about it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The files that a run writes: names that never collide, and checks before the work begins."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

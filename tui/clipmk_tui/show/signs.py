@@ -3,8 +3,6 @@
 Also what is written in their place on terminals and streams whose encoding lacks them.
 """
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The engine over a worker: a running server where there is one, else a child process; replaced when it is lost."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """The dialog that chooses a class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from textual import events, on

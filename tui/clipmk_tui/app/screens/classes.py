@@ -1,7 +1,5 @@
 """The dialog for vocabulary and classes: what a model chooses from, and the descriptors that explain its choice."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

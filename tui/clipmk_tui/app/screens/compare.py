@@ -1,7 +1,5 @@
 """The comparison screen: several models about one image, their columns filled as the engine answers."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the screens that compare models have in common: image, class and what is asked, and the lines around it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar

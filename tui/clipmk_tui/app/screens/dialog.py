@@ -1,7 +1,5 @@
 """What all screens above the main screen have in common."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The difference of two models: both pictures and answers, and between them the concepts that tell them apart."""
 
-from __future__ import annotations
-
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult

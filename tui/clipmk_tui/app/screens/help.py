@@ -1,7 +1,5 @@
 """The help screen: every key, what the signs, numbers and words of the focused pane mean, and what it shows."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What dialogs have in common that search for a name: a list that typing narrows, the best matches first."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """The settings dialog: theme, preset, grounding, seed, start model, vocabulary; kept in the user's config file."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence

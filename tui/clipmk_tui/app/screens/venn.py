@@ -3,8 +3,6 @@
 The picture is two overlapping outlines in characters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import chain
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The dialog that writes an explanation to a file: what, and under which name."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Final

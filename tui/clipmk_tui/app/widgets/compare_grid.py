@@ -1,7 +1,5 @@
 """The table of the comparison screen: the lines of `show.comparison`, with a cursor on a row and a model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar

@@ -4,8 +4,6 @@ They are drawn line by line, and only what is visible is made: a `DataTable` tak
 some 0.03 ms per line, with every key.
 """
 
-from __future__ import annotations
-
 from textual import events
 from textual.geometry import Region, Size
 from textual.message import Message

@@ -1,7 +1,5 @@
 """A pane around a list, tree or table that a text narrows."""
 
-from __future__ import annotations
-
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical

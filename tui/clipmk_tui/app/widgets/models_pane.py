@@ -1,7 +1,5 @@
 """The models: embedded, registered, cached, downloadable; one explains, some are marked for comparison."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """The predicted classes: rank, name, bar, probability; the cursor asks "why not this one?"."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """`clipmk cache`: the embedded vocabularies that are kept on disk."""
 
-from __future__ import annotations
-
 import typer
 
 from clipmk.system.locations import CacheInfo, cache_info, clear_cache

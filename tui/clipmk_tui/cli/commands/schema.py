@@ -1,7 +1,5 @@
 """`clipmk schema`: the JSON Schema of everything printed with --json."""
 
-from __future__ import annotations
-
 from clipmk_tui.cli.streams import data_stream
 
 

@@ -1,7 +1,5 @@
 """`clipmk serve`: a process that keeps models loaded for `clipmk explain`; prints its state, or stops it."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

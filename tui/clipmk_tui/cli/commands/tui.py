@@ -1,7 +1,5 @@
 """`clipmk tui`: the app."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

@@ -1,7 +1,5 @@
 """`clipmk world`: scenes of the rendered world as files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

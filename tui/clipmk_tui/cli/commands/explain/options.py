@@ -1,7 +1,5 @@
 """The options of `clipmk explain` and `clipmk compare`, complete and checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

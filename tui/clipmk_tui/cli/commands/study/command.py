@@ -1,7 +1,5 @@
 """`clipmk study`: a dataset explained by a pool of models, and the report on it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

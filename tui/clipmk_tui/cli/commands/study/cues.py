@@ -1,7 +1,5 @@
 """What `clipmk study cues` does: print the concepts that go with wrong predictions, and blur them in some images."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `clipmk study report` does: write a study's report into its folder, and print what to do and its main tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
