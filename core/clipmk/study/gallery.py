@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -98,41 +98,30 @@ def cue_groups(results: Results, cues: Sequence[TableRow]) -> list[Group]:
 
 
 def add_cards(results: Results, groups: Sequence[Group]) -> LeftOut:
-    """Read the images of all groups and add their cards."""
-    chosen = [image for group in groups for image in group.images]
+    """Read the images of all groups and add their cards, as long as the budget lasts: one shown twice counts twice."""
+    chosen = [(group, image) for group in groups for image in group.images]
+    images = sorted({image for _, image in chosen})
     answers: dict[int, dict[str, TableRow]] = defaultdict(dict)
-    for row in _rows(results, {"image": chosen, "parts": results.manifest.parts[:1]}):
+    for row in _rows(results, {"image": images, "parts": results.manifest.parts[:1]}):
         answers[row["image"]][row["model"]] = row
-    entries = {one.image: one.entry for one in (read_images(results.folder.plan, chosen) if chosen else ())}
-    addresses, left_out = _addresses(results, entries, chosen)
-    for group in groups:
-        for image in group.images:
-            found = answers[image]
-            if image in addresses and group.model in found:
-                card = Card(entries[image], addresses[image], found[group.model], list(found.values()))
-                group.cards.append(card)
-    return left_out
-
-
-def _addresses(results: Results, entries: dict[int, Entry], images: Iterable[int]) -> tuple[dict[int, str], LeftOut]:
-    """Pictures, as long as the budget lasts; one that is shown twice counts twice."""
-    made, left_out, spent = dict[int, str](), LeftOut(), 0
-    reader: Reader | None = None
-    for image in images:
+    entries = {one.image: one.entry for one in (read_images(results.folder.plan, images) if images else ())}
+    addresses, left_out, room, reader = dict[int, str](), LeftOut(), BUDGET, None
+    for group, image in chosen:
         try:
             reader = reader or reader_of(results.manifest.dataset)
-            address = made.get(image) or picture_address(reader, entries[image])
+            address = addresses.get(image) or picture_address(reader, entries[image])
         except ClipmkError as reason:
             left_out.unreadable += 1
             left_out.reason = left_out.reason or str(reason)
             continue
-        if spent + len(address) > BUDGET:
+        addresses[image] = address
+        if len(address) > room:
             left_out.for_size += 1
-            made.pop(image, None)
-            continue
-        spent += len(address)
-        made[image] = address
-    return made, left_out
+        elif group.model in answers[image]:
+            room -= len(address)
+            found = answers[image]
+            group.cards.append(Card(entries[image], address, found[group.model], list(found.values())))
+    return left_out
 
 
 def picture_address(reader: Reader, entry: Entry) -> str:
