@@ -91,6 +91,8 @@ def test_a_batch_gives_each_image_the_results_of_its_own_explanation(workers: Th
     for (row,), one in zip(rows, expected, strict=True):
         assert_says(row, one)
         assert (row["correct"], row["label_rank"], row["label_probability"]) == (None, None, None)
+        first, second, *_ = one.predictions
+        assert row["margin"] == pytest.approx(first.probability - second.probability, abs=1e-5)
     assert [len(batch) for batch in batches] == [4, 2]
 
 

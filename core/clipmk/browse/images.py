@@ -7,8 +7,9 @@ from pathlib import Path
 
 from clipmk.browse.growing_table import GrowingTable
 from clipmk.browse.study_table import StudyTable
-from clipmk.datasets.entries import Entry, FileReader
+from clipmk.datasets.entries import FileReader
 from clipmk.datasets.opening import reader_of
+from clipmk.study.plan import entry_of
 from clipmk.system.text import slug
 
 
@@ -19,11 +20,8 @@ def image_of(table: StudyTable | GrowingTable, place: int) -> str:
     """
     if isinstance(table, GrowingTable):
         return table.path(place)
-    row = table.plan.slice(place, 1).to_pylist()[0]
-    entry, reader = (
-        Entry(**{name: row[name] for name in ("key", "label", "path", "offset", "size")}),
-        reader_of(table.manifest.dataset),
-    )
+    entry = entry_of(table.plan.slice(place, 1).to_pylist()[0])
+    reader = reader_of(table.manifest.dataset)
     if isinstance(reader, FileReader) and entry.offset is None:
         return reader.place_of(entry)
     folder = table.closing.enter_context(tempfile.TemporaryDirectory(prefix="clipmk-"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from clipmk.concepts.statistics import wilson
 from clipmk.study.image_columns import with_interval
@@ -17,69 +17,64 @@ from clipmk.study.schema import TableRow
 from clipmk.study.swaps import ClassConcepts
 
 SHOWN: Final = 15
-_SEEN: Final = ("seen", "mutual", "mutual_right", "mutual_wrong")
+_KINDS: Final = ("wrong", "right", "unknown")
+"""Of predictions, by the column `correct`."""
 
 
 class ConceptCounts:
-    """Counts of one model and one part method, shard by shard; memory grows with the vocabulary, not the images."""
+    """Counts of one model and one part method, shard by shard; memory grows with classes times u, not with images."""
 
-    def __init__(self, language: ClassConcepts) -> None:
-        self._language = language
-        self._counts: dict[str, Counter[str]] = {name: Counter() for name in _SEEN}
-        self._predicted: Counter[str] = Counter()
+    def __init__(self, language: ClassConcepts, asks: Sequence[str], most: int) -> None:
+        self.language, self.asks, self._most = language, tuple(asks), most
+        self._seen: Counter[str] = Counter()
+        self._asked = np.zeros((2, len(self.asks)), dtype=np.int64)  # seen, tied
+        self.images = np.zeros((len(language.names), len(_KINDS)), dtype=np.int64)
+        """Predicted as each class, by `_KINDS`."""
+        self.mutual = np.zeros((*self.images.shape, language.count + len(self.asks)), dtype=np.int64)
+        """Of these, with each of the class's D_y in D_v, and with each text of one's own mutual."""
 
     def add(self, rows: pa.Table) -> None:
-        """Count the rows (by `schema.IMAGE`) of one shard and one part method, failed images excluded."""
+        """Count the rows (by `schema.image_schema`) of one shard and one part method, failed images excluded."""
         rows = rows.filter(rows["error"].is_null())
-        lists, mutual, correct = (rows[name].combine_chunks() for name in ("vision_concepts", "mutual", "correct"))
-        right = correct.take(pc.list_parent_indices(lists))
-        seen = pa.table([lists.flatten(), mutual.flatten(), right], ["text", "mutual", "right"])
-        shared = seen.filter(seen["mutual"])
-        chosen = (seen, shared, shared.filter(shared["right"]), shared.filter(pc.invert(shared["right"])))
-        for counter, found in zip(self._counts.values(), chosen, strict=True):
-            counter.update({one["values"]: one["counts"] for one in found["text"].value_counts().to_pylist()})
-        self._predicted.update(rows["predicted"].to_pylist())
+        texts = rows["vision_concepts"].combine_chunks().flatten()
+        self._seen.update({one["values"]: one["counts"] for one in texts.value_counts().to_pylist()})
+        seen, predicted = self.language.numbers_of(rows, self._most)
+        tied = self.language.tied[predicted, : self.language.count]
+        mutual = np.zeros((rows.num_rows, self.mutual.shape[2]), dtype=bool)
+        mutual[:, : tied.shape[1]] = (seen[:, :, None] == tied[:, None]).any(axis=1)
+        if self.asks:
+            lists = [rows[name].combine_chunks().flatten() for name in ("asked_seen", "asked_tied")]
+            flags = np.array([one.to_numpy(zero_copy_only=False) for one in lists]).reshape(2, -1, len(self.asks))
+            self._asked += flags.sum(axis=1)
+            mutual[:, tied.shape[1] :] = flags.all(axis=0)
+        cells = predicted, rows["correct"].cast(pa.int8()).fill_null(_KINDS.index("unknown")).to_numpy()
+        np.add.at(self.images, cells, 1)
+        np.add.at(self.mutual, cells, mutual)
 
     def rows(self, model: str, parts: str) -> list[TableRow]:
         """One row of the table `concepts` for every descriptor that was seen or tied, sorted by name."""
         tied: Counter[str] = Counter()
-        for predicted, images in self._predicted.items():
-            tied.update(dict.fromkeys(self._language.by_class[predicted][: self._language.count], images))
-        return [
-            {
-                "model": model,
-                "parts": parts,
-                "descriptor": descriptor,
-                "tied": tied[descriptor],
-                "missed": tied[descriptor] - self._counts["mutual"][descriptor],
-                **{name: counter[descriptor] for name, counter in self._counts.items()},
-            }
-            for descriptor in sorted(self._counts["seen"].keys() | tied.keys())
-        ]
+        shared: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(len(_KINDS), dtype=np.int64))
+        for number in np.flatnonzero(self.images.any(axis=1)).tolist():
+            of_class = self.language.by_class[self.language.names[number]][: self.language.count]
+            tied.update(dict.fromkeys(of_class, int(self.images[number].sum())))
+            for text, counts in zip(of_class, self.mutual[number].T, strict=False):
+                shared[text] += counts
+        rows = []
+        for descriptor in sorted(self._seen.keys() | tied.keys()):
+            wrong, right, unknown = shared[descriptor].tolist()
+            mutual = wrong + right + unknown
+            counts = {"mutual": mutual, "missed": tied[descriptor] - mutual, "seen": self._seen[descriptor]}
+            counts |= {"tied": tied[descriptor], "mutual_right": right, "mutual_wrong": wrong}
+            rows.append({"model": model, "parts": parts, "descriptor": descriptor, **counts})
+        return rows
 
-
-class AskedCounts:
-    """In how many images of one model each text is seen, tied to the predicted class, or both, shard by shard."""
-
-    def __init__(self, texts: Sequence[str], language: ClassConcepts) -> None:
-        self._texts, self._language, self._images = texts, language, 0
-        self._counts = np.zeros((3, len(texts)), dtype=np.int64)
-
-    def add(self, rows: pa.Table) -> None:
-        """Count the rows (by `schema.ASKED_IMAGE`) of one shard and one part method, failed images excluded."""
-        rows = rows.filter(rows.column("error").is_null())
-        seen, tied = (
-            rows.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, len(self._texts))
-            for name in ("asked_seen", "asked_tied")
-        )
-        self._images += rows.num_rows
-        self._counts += np.stack([seen.sum(axis=0), tied.sum(axis=0), (seen & tied).sum(axis=0)])
-
-    def rows(self, model: str) -> list[TableRow]:
+    def asked_rows(self, model: str) -> list[TableRow]:
         """The rows of the table `asked`, in the order of the texts."""
         from clipmk.concepts.relevance import SEEN_LEVEL  # noqa: PLC0415 - torch
 
-        images = self._images
+        images = int(self.images.sum())
+        shared = self.mutual[:, :, self.language.count :].sum(axis=(0, 1))
         return [
             {
                 "model": model,
@@ -88,10 +83,10 @@ class AskedCounts:
                 **with_interval("seen", wilson(seen, images)),
                 "seen_by_chance": SEEN_LEVEL,
                 "tied": tied / images,
-                "tied_by_chance": self._language.count / self._language.vocabulary_size,
+                "tied_by_chance": self.language.count / self.language.vocabulary_size,
                 "mutual": mutual / images,
             }
-            for text, (seen, tied, mutual) in zip(self._texts, self._counts.T.tolist(), strict=True)
+            for text, (seen, tied), mutual in zip(self.asks, self._asked.T.tolist(), shared.tolist(), strict=True)
             if images
         ]
 

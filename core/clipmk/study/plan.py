@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from clipmk.datasets.entries import Entry
 from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import PLAN
-from clipmk.system.parquet import is_intact, open_table, read_table, table_writer
+from clipmk.system.parquet import is_intact, open_table, table_writer
 from clipmk.system.text import counted, quoted
 
 Numbers = npt.NDArray[np.int64]
@@ -95,20 +94,12 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
         rows = file.read_row_group(number).to_pylist()
     if any(row["shard"] != number for row in rows):
         raise InputError(f"plan {quoted(path)} is damaged: its row group {number} is not shard {number}")
-    return [_planned(row) for row in rows]
+    return [PlannedImage(row["image"], entry_of(row), row["group"]) for row in rows]
 
 
-def read_images(path: Path, images: Sequence[int]) -> list[PlannedImage]:
-    """Some images of a plan by their places in the dataset, in ascending order; InputError if it is damaged."""
-    table = read_table(path, PLAN)
-    return [
-        _planned(row) for row in table.filter(pc.is_in(table["image"], pa.array(images))).sort_by("image").to_pylist()
-    ]
-
-
-def _planned(row: Mapping[str, Any]) -> PlannedImage:
-    fields = ("key", "label", "path", "offset", "size")
-    return PlannedImage(row["image"], Entry(**{name: row[name] for name in fields}), row["group"])
+def entry_of(row: Mapping[str, Any]) -> Entry:
+    """The image of a row of a plan, as its dataset's reader takes it."""
+    return Entry(**{name: row[name] for name in ("key", "label", "path", "offset", "size")})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from clipmk.records import ModelInfo
 from clipmk.study import image_columns as of_images
-from clipmk.study.concepts import AskedCounts, ConceptCounts
-from clipmk.study.cues import CueCounts
+from clipmk.study.concepts import ConceptCounts
+from clipmk.study.cues import cue_table
 from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import BEHIND, LANGUAGE, MEAN, PLAN, TABLES, TableRow, image_schema, images_schema
 from clipmk.study.swaps import ClassConcepts, Overlaps
@@ -72,9 +72,7 @@ class _Tables:
         pieces: dict[str, list[of_images.ImageColumns]] = {parts: [] for parts in methods}
         most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
         overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
-        counts = {parts: ConceptCounts(language) for parts in methods}
-        cues = {parts: CueCounts(language, self.manifest.asks, most) for parts in methods}
-        asked = AskedCounts(self.manifest.asks, language)
+        counts = {parts: ConceptCounts(language, self.manifest.asks, most) for parts in methods}
         sizes = {"points": most + 1, "compared": len(language.compared)}
         for number in shards:
             columns = image_schema(self.manifest.asks)
@@ -85,14 +83,11 @@ class _Tables:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
                 pieces[parts].append(of_images.image_columns(rows, self.codes, self.groups, **sizes))
                 counts[parts].add(rows)
-                cues[parts].add(rows)
                 overlaps[parts].add(rows)
-            if self.manifest.asks:
-                asked.add(shard.filter(pc.equal(shard.column("parts"), methods[0])))
-        self.rows["asked"] += asked.rows(model.id) if self.manifest.asks else []
+        self.rows["asked"] += counts[methods[0]].asked_rows(model.id)
         for parts, counted in counts.items():
             self.rows["concepts"] += counted.rows(model.id, parts)
-            self.cues.write_table(cues[parts].table(model.id, parts))
+            self.cues.write_table(cue_table(counted, model.id, parts))
         found: dict[str, of_images.ImageColumns] = {}
         for parts in methods:
             joined = np.concatenate(pieces.pop(parts))
