@@ -26,9 +26,9 @@ from clipmk.pipeline.grounding import Progress, no_progress
 from clipmk.pipeline.segmentation import masks_at
 from clipmk.settings import Settings
 from clipmk.study.cues import misleads
-from clipmk.study.plan import entry_of
+from clipmk.study.plan import PlannedImage, read_images
 from clipmk.study.run import locked
-from clipmk.study.schema import LANGUAGE, PLAN, TABLES, TableRow, images_schema
+from clipmk.study.schema import LANGUAGE, TABLES, TableRow, images_schema
 from clipmk.study.tables import shards_done, tables_made_of
 from clipmk.system.parquet import open_table, read_table, table_writer
 from clipmk.system.serialization import from_plain
@@ -100,7 +100,7 @@ class _ModelCheck:
     """One model of a study, loaded again, and the concepts of its images."""
 
     def __init__(self, results: Results, model: str, device: str) -> None:
-        manifest, self._plan = results.manifest, read_table(results.folder.plan, PLAN).sort_by("image")
+        manifest, self._plan = results.manifest, results.folder.plan
         backbone = load(model, device=device)
         if all(one.weights_sha256 != backbone.info.weights_sha256 for one in manifest.models):
             raise InputError(f"model {quoted(model)} is no longer the one that was studied: its weights differ")
@@ -117,7 +117,7 @@ class _ModelCheck:
 
         images = evenly_spread(self._images(cue), count)
         explainer = self._explainer.with_settings(replace(self._settings, parts=cue["parts"]))
-        pairs = [pair for one in images if (pair := self._flipped(explainer, one, cue))]
+        pairs = [pair for one in read_images(self._plan, images) if (pair := self._flipped(explainer, one, cue))]
         flips, controls = (sum(pair[kind] for pair in pairs) for kind in (0, 1))
         different = sum(own != control for own, control in pairs)
         p = float(binomtest((different + flips - controls) // 2, different).pvalue) if different else 1.0
@@ -134,14 +134,14 @@ class _ModelCheck:
         hits = pc.and_(pc.equal(lists.flatten(), cue["text"]), mutual.flatten())
         return list(rows["image"].take(pc.list_parent_indices(lists).filter(hits)).to_pylist())
 
-    def _flipped(self, explainer: Explainer, image: int, cue: TableRow) -> tuple[bool, bool] | None:
+    def _flipped(self, explainer: Explainer, image: PlannedImage, cue: TableRow) -> tuple[bool, bool] | None:
         """Whether the prediction changes without the parts that carry the cue, and without as much elsewhere.
 
         None where it cannot be said: the image cannot be read or encoded any more, alone it is predicted otherwise, no
         part carries the cue, or there is no room for the control.
         """
         try:
-            picture = self._reader.read(entry_of(self._plan.slice(image, 1).to_pylist()[0]))
+            picture = self._reader.read(image.entry)
         except ImageError:
             return None
         encoded = explainer.encode_picture(picture, maps=cue["asked"])
@@ -152,7 +152,7 @@ class _ModelCheck:
         square = encoded.square
         masks = masks_at(encoded.segmentations[0].masks, len(square))
         region, parts = (np.asarray(one.any(axis=0)) for one in (masks[[part - 1 for part in carriers]], masks))
-        control = elsewhere(region, parts, np.random.default_rng([self._settings.seed, image]))
+        control = elsewhere(region, parts, np.random.default_rng([self._settings.seed, image.image]))
         if control is None:
             return None
         blurred = explainer.embed(np.stack([blur_region(square, hidden) for hidden in (region, control)]))

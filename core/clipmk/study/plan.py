@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmk.datasets.entries import Entry
 from clipmk.errors import InputError, UsageError
 from clipmk.settings import GROUP_LIMIT, Fit
 from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import PLAN
-from clipmk.system.parquet import is_intact, open_table, table_writer
+from clipmk.system.parquet import is_intact, open_table, read_table, table_writer
 from clipmk.system.text import counted, quoted
 
 Numbers = npt.NDArray[np.int64]
@@ -94,6 +95,13 @@ def read_shard(path: Path, number: int) -> list[PlannedImage]:
         rows = file.read_row_group(number).to_pylist()
     if any(row["shard"] != number for row in rows):
         raise InputError(f"plan {quoted(path)} is damaged: its row group {number} is not shard {number}")
+    return [PlannedImage(row["image"], entry_of(row), row["group"]) for row in rows]
+
+
+def read_images(path: Path, images: Sequence[int]) -> list[PlannedImage]:
+    """Some images of a plan by their places in the dataset, in ascending order; InputError if it is damaged."""
+    table = read_table(path, PLAN)
+    rows = table.filter(pc.is_in(table["image"], pa.array(images, pa.int64()))).sort_by("image").to_pylist()
     return [PlannedImage(row["image"], entry_of(row), row["group"]) for row in rows]
 
 
