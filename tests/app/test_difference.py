@@ -43,6 +43,7 @@ async def test_d_sets_the_model_under_the_cursor_beside_the_next_that_says_somet
         )
         assert line(app, "says fox").split()[:5] == ["says", "fox", "71", "%,", "wrong"]
         assert "says cat 15 %, right" in seen(app)
+        assert "strength 3.69 AUC 0.61 u 5" in seen(app)
         assert "cat: rank 2, 14.9 %" in seen(app)
         assert "1 only vit-s8 sees and ties" in seen(app)
         assert "∩ ◐  a bushy tail" in seen(app)

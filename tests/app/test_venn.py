@@ -31,7 +31,7 @@ async def test_venn_shows_three_regions_by_sign_and_word_with_the_numbers(size: 
             "∩ pointed ears",
             "◐ thin legs",
             "◑ red fur",
-            "2/4 tied, beats all 28 classes · strength 3.69 · AUC 0.61 (1.1 x chance)",
+            "2/4 tied (u 5), beats all 28 classes · strength 3.69 · AUC 0.61 (1.1 x chance)",
         ):
             assert words in text, words
         drawn = next(one for one in lines(app) if "∩ pointed ears" in one)
@@ -141,7 +141,7 @@ async def test_what_is_left_out_is_not_mutual_and_the_numbers_are_those_of_the_r
         assert "◑ language only (3, 1 left out)" in text
         assert "○ pointed ears" in text
         assert "○ thin legs" in text
-        assert f"1/2 tied, beats {beaten(left)} classes · strength {left.mi_paper:.2f}" in text
+        assert f"1/2 tied (u {left.language_count}), beats {beaten(left)} classes · strength {left.mi_paper:.2f}" in text
         await press(pilot, "escape", "d")
         assert "nothing is left out here" in lines(pilot.app)[0]
 

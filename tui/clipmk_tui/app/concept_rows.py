@@ -280,7 +280,8 @@ def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Tex
         return f"{name} {was:.2f} → {value:.2f}" if before and after is not None else f"{name} {value:.2f}"
 
     short, paper, mi = words.partition(" ")[0], "strength (paper's MI)", "strength"
-    tries = ((True, paper, " chance", words, 4), (True, mi, " chance", words, 4), (True, mi, " chance", short, 4))
+    chance = f" chance, u {now.language_count}"
+    tries = ((True, paper, chance, words, 4), (True, mi, chance, words, 4), (True, mi, chance, short, 4))
     for before, name, chance, end, least in (*tries, (True, mi, "", short, -2), (False, mi, "", short, -2)):
         text = Text(f"{measured(name, 'mi_paper', before=before)}  {measured('AUC', 'auc', before=before)}")
         text.append(f" ({times_chance(now)} x{chance})")

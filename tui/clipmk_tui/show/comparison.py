@@ -135,8 +135,8 @@ def model_facts(column: ComparedModel, *, cells: int = 16) -> tuple[str, ...]:
 
 
 def strength_line(mutual: Mutual) -> str:
-    """``5/13 tied, beats all 28 classes · strength 6.80 · AUC 5.50 (10.1 x chance)``."""
-    tied = f"{mutual.count}/{mutual.vision_count} tied, beats {beaten(mutual)} classes"
+    """``5/13 tied (u 8), beats all 28 classes · strength 6.80 · AUC 5.50 (10.1 x chance)``."""
+    tied = f"{mutual.count}/{mutual.vision_count} tied (u {mutual.language_count}), beats {beaten(mutual)} classes"
     return f"{tied} · strength {mutual.mi_paper:.2f} · AUC {mutual.auc:.2f} ({times_chance(mutual)} x chance)"
 
 

@@ -89,7 +89,7 @@ def answers(column: ComparedModel, explanation: Explanation, true_class: str | N
     tied = "" if explanation.class_name == first.class_name else f" to {explanation.class_name}"
     lines.append(f"{mutual.count} of {mutual.vision_count} seen are tied{tied}")
     lines.append(f"beats {beaten(mutual)} other classes")
-    lines.append(f"strength {mutual.mi_paper:.2f} AUC {mutual.auc:.2f}")
+    lines.append(f"strength {mutual.mi_paper:.2f} AUC {mutual.auc:.2f} u {mutual.language_count}")
     return lines
 
 
