@@ -178,7 +178,7 @@ class Columns:
     def cells(self, row: ConceptRow, ink: str) -> Text:
         """Bar, number, cosine and parts of a concept, after its name; of what was asked for also p and rank."""
         drawn, beside, parts, width = NOTHING, "", self._parts(row), self.bar + self.number
-        margin = NOTHING if row.influence is None else f"{row.influence:+.3f}".replace("0.", ".", 1)
+        margin = NOTHING if row.influence is None else f"{row.influence:+z.3f}".replace("0.", ".", 1)
         if isinstance(row, AskedRow) and row.answer is not None:
             value, where = row.answer.presence.p_value, _where(row.answer)
             p, short = f" p {p_text(value)}".replace("0.", ".", 1), f"p {value:.2f}".replace("0.", ".")

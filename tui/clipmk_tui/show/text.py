@@ -65,7 +65,7 @@ def why_not(explanation: ExplanationRecord, other: Alternative) -> str:
     ranked, clauses = sorted(zip(other.part_margins, explanation.parts, strict=True), key=itemgetter(0)), []
     for name, sign in ((explanation.class_name, 1), (other.class_name, -1)):
         most = [(f"part {part.id} ({part.descriptors[0].text})", margin) for margin, part in ranked[::-sign][:2]]
-        parts = ", ".join(f"{part} {margin:+.3f}" for part, margin in most if sign * margin > 0) or "no part"
+        parts = ", ".join(f"{part} {margin:+.3f}" for part, margin in most if sign * round(margin, 3) > 0) or "no part"
         clauses.append(f"for {quoted(name)} {printable(parts)}")
     return "; ".join(clauses)
 

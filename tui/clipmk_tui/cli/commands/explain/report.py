@@ -128,11 +128,11 @@ def _why(explanation: Explanation, *, everything: bool) -> RenderableType:
     for one in measures(mutual, everything=everything):
         table.add_row(one.name, one.value, Text(one.note, _DIM))
     curve = (sparkline(mutual.curve), ANSI["mutual"])
-    dynamics = Text.assemble(" dynamics  ", curve, ("  strength, the 0, 1, 2, ... most important left out", _DIM))
-    named = "" if share is None else f"named concepts recover {100 * share:.0f} % of the similarity to {name}"
+    dynamics = Text.assemble(" dynamics  ", curve, ("  strength without the 0, 1, 2, ... most important", _DIM))
+    named = "" if share is None else f"the seen concepts, tied or not, recover {100 * share:.0f} % of the similarity to {name}"
     others = explanation.alternatives if everything else filter(None, [explanation.runner_up])
     answers = [f"why not {quoted(one.class_name)}: {why_not(explanation, one)}" for one in others]
-    limits = "this says why, not whether it is right; seen: among the nearest, not detected"
+    limits = "this says why, not whether it is right; seen: near to a part, maybe not there"
     first, *more = (
         Padding(line, (0, 0, 0, 1))
         for line in (
@@ -229,7 +229,7 @@ def _sign(kind: Kind) -> Text:
 
 
 def _signed(influence: float | None) -> str:
-    return "" if influence is None else f"{influence:+.3f}"
+    return "" if influence is None else f"{influence:+z.3f}"
 
 
 def _percent(share: float) -> str:
