@@ -63,7 +63,9 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
             ("a white chest", ["◑", "◑", "·", "0/0"]),
         ):
             assert line(app, f"{row} ").strip().removeprefix(row).split() == words, row
-        assert any("vit-s8 says fox 71 % · 2/4 tied (u 5), beats all 28 classes · strength 3.69" in one for one in lines(app))
+        assert any(
+            "vit-s8 says fox 71 % · 2/4 tied (u 5), beats all 28 classes · strength 3.69" in one for one in lines(app)
+        )
         concepts = [one.split("  ")[0].strip() for one in lines(app)]
         assert concepts.index("pointed ears") < concepts.index("a bushy tail") < concepts.index("round eyes")
         assert max(cell_len(one) for one in lines(app)) <= size[0]

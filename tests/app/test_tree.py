@@ -241,7 +241,7 @@ def test_the_numbers_fit_into_one_line_and_say_where_they_are_explained(width: i
     mutual = samples.explanation().mutual
     assert numbers(mutual, None, width, "? words").cell_len <= max(width, 36)
     assert "?" in numbers(mutual, None, width, "? words").plain
-    assert ("x chance, u 5)" in numbers(mutual, None, width, "? words").plain) is (width >= 52)
+    assert (", u 5)" in numbers(mutual, None, width, "? words").plain) is (width >= 39)
 
 
 async def test_warnings_are_shown_below_the_answer(album: Path) -> None:

@@ -141,7 +141,9 @@ async def test_what_is_left_out_is_not_mutual_and_the_numbers_are_those_of_the_r
         assert "◑ language only (3, 1 left out)" in text
         assert "○ pointed ears" in text
         assert "○ thin legs" in text
-        assert f"1/2 tied (u {left.language_count}), beats {beaten(left)} classes · strength {left.mi_paper:.2f}" in text
+        assert (
+            f"1/2 tied (u {left.language_count}), beats {beaten(left)} classes · strength {left.mi_paper:.2f}" in text
+        )
         await press(pilot, "escape", "d")
         assert "nothing is left out here" in lines(pilot.app)[0]
 

@@ -56,7 +56,7 @@ def test_answers_name_the_place_of_the_true_class() -> None:
         "cat: rank 2, 14.9 %",
         f"{made.mutual.count} of 4 seen are tied",
         "beats all 28 other classes",
-        f"strength {made.mutual.mi_paper:.2f} AUC {made.mutual.auc:.2f}",
+        f"strength {made.mutual.mi_paper:.2f} AUC {made.mutual.auc:.2f} u {made.mutual.language_count}",
     ]
     assert answers(column, made, "owl")[1] == f"owl: not among its {len(made.predictions)} first"
     (right,) = compare([made], true_class="fox").columns

@@ -280,13 +280,14 @@ def numbers(mutual: Mutual, after: Mutual | None, width: int, words: str) -> Tex
         return f"{name} {was:.2f} → {value:.2f}" if before and after is not None else f"{name} {value:.2f}"
 
     short, paper, mi = words.partition(" ")[0], "strength (paper's MI)", "strength"
-    chance = f" chance, u {now.language_count}"
+    u = f", u {now.language_count}"
+    chance, least = f" chance{u}", ((True, mi, u, short, -2), (True, mi, "", short, -2), (False, mi, "", short, -2))
     tries = ((True, paper, chance, words, 4), (True, mi, chance, words, 4), (True, mi, chance, short, 4))
-    for before, name, chance, end, least in (*tries, (True, mi, "", short, -2), (False, mi, "", short, -2)):
+    for before, name, held, end, fewest in (*tries, *least):
         text = Text(f"{measured(name, 'mi_paper', before=before)}  {measured('AUC', 'auc', before=before)}")
-        text.append(f" ({times_chance(now)} x{chance})")
+        text.append(f" ({times_chance(now)} x{held})")
         cells = min(len(now.curve), width - text.cell_len - len(end) - 4)
-        if cells >= least:
+        if cells >= fewest:
             break
     if cells > 0:
         text.append("  " + sparkline([now.curve[i * len(now.curve) // cells] for i in range(cells)]))

@@ -370,7 +370,7 @@ class ConceptsPane(FilteredPane):
         if tall and other is not None and made.class_name != made.predictions[0].class_name:
             text.append(f"\n{why_not(made, other)}")
         if tall and share is not None:
-            text.append(f"\nseen concepts recover {100 * share:.0f} % of the similarity", "dim")
+            text.append(f"\nall seen concepts recover {100 * share:.0f} % of the similarity", "dim")
         for warning in made.warnings:
             line = Text(f"! {printable(re.split('[,;:] ', warning, maxsplit=1)[0] if narrow else warning)}")
             if narrow:
