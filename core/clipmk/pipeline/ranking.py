@@ -11,7 +11,7 @@ from clipmk.concepts.relevance import SHARPNESS
 from clipmk.concepts.selection import candidates, contrast, highest, nearest, relevance_filter, taken, vision_concepts
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from clipmk.settings import Settings
@@ -69,8 +69,17 @@ def rank_vision_concepts(
     cosines = scores
     if settings.grounding == "prompts":  # a mean of three unit vectors is shorter than one
         cosines = scores / part_embeddings.norm(dim=1, keepdim=True)
-    whole = bank.descriptors[rows] @ embedding
-    preferences, shares, chosen, carried = _assign(scores, cosines, whole, settings)
+    count = settings.descriptors_per_part
+    if settings.assignment == "transport":
+        preferences, shares = cosines, sinkhorn(scores, scale=settings.score_scale)
+        chosen, carried = highest(shares, count), taken(shares, count)
+    else:
+        whole = bank.descriptors[rows] @ embedding
+        preferences = contrast(cosines, whole, weight=settings.contrast_weight)
+        shares, listed = (SHARPNESS * host64(cosines)).softmax(0), taken(preferences, count)
+        names = preferences + NAME_IMAGE * whole + NAME_SHARE * shares.log()
+        chosen = highest(names.where(listed, float("-inf")), count)
+        carried = listed & (shares >= (shares * listed).max(0).values / 2)
     worth = importance(raw_cosines, preferences, settings)
     ordered = vision_concepts(carried, worth, most=settings.vision_limit, scale=settings.score_scale)
     return VisionConcepts(
@@ -95,27 +104,3 @@ def importance(
         return raw_cosines
     best = preferences.max(0).values
     return best if settings.importance == "part" else (raw_cosines + best) / 2
-
-
-def _assign(
-    scores: Float[Tensor, "parts candidates"],
-    cosines: Float[Tensor, "parts candidates"],
-    whole: Float[Tensor, " candidates"],
-    settings: Settings,
-) -> tuple[
-    Float[Tensor, "parts candidates"],
-    Float[Tensor, "parts candidates"],
-    Int[Tensor, "parts chosen"],
-    Bool[Tensor, "parts candidates"],
-]:
-    """How much parts prefer candidates, their shares of them, each part's best few, and which of these it carries."""
-    count = settings.descriptors_per_part
-    if settings.assignment == "transport":
-        shares = sinkhorn(scores, scale=settings.score_scale)
-        return cosines, shares, highest(shares, count), taken(shares, count)
-    preferences = contrast(cosines, whole, weight=settings.contrast_weight)
-    shares = (SHARPNESS * host64(cosines)).softmax(0)
-    listed = taken(preferences, count)
-    names = preferences + NAME_IMAGE * whole + NAME_SHARE * shares.log()
-    chosen = highest(names.where(listed, float("-inf")), count)
-    return preferences, shares, chosen, listed & (shares >= (shares * listed).max(0).values / 2)
