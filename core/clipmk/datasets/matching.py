@@ -68,7 +68,7 @@ def missing_vocabulary(labels: Sequence[str | None]) -> str:
 
 
 def _held_by(labels: Sequence[str], *, but: str | None = None) -> str:
-    """The end of a message: which shipped vocabularies but one have all these labels, smallest first; maybe none."""
+    """The end of a message: which shipped vocabularies, but one, have all these labels, smallest first, if any."""
     sizes: dict[str, int] = {}
     for name in available().keys() - {but} if labels else ():
         classes = load_vocabulary(name).classes

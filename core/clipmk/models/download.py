@@ -63,7 +63,7 @@ class AbsentFileError(ModelError):
 
 
 def fetch(repository: str, names: Sequence[str], *, progress: TransferCallback | None = None) -> Path:
-    """Download the first of the files `names` that a repository, "org/name", has into the hub's cache, or resume that.
+    """Download into the hub's cache the first of the files `names` that a repository ("org/name") has, or resume that.
 
     Raises `ModelError`, which says what to do, if the hub cannot be reached, does not have the file or refuses it, the
     disk is too small, or the file arrived damaged.

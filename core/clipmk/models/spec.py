@@ -134,7 +134,7 @@ def _embedded(target: str, model_id: str) -> ModelSpec:
 
 
 def _folder(path: Path, model_id: str, *, weights: Path | None = None) -> ModelSpec:
-    """The spec of a model with a configuration of its own; without a weight file that is looked for."""
+    """The spec of a model with a configuration of its own; its weight file is looked for unless it is given."""
     entry, content = catalog.folder_entry(model_id, path, weights)
     converted = path.name == foreign.CONFIG_NAME
     return ModelSpec(

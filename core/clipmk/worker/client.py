@@ -34,19 +34,9 @@ SEND_SECONDS = 60.0
 STOP_SECONDS = 10.0
 """For a server to end."""
 VARIABLES = (
-    "CLIPMK_CACHE_DIR",
-    "CLIPMK_MAX_MEGAPIXELS",
-    "XDG_CACHE_HOME",
-    "HOME",
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "HF_ENDPOINT",
-    "HF_HUB_OFFLINE",
-    "HF_TOKEN",
-    "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
+    *("CLIPMK_CACHE_DIR", "CLIPMK_MAX_MEGAPIXELS", "XDG_CACHE_HOME", "HOME", "HF_HOME", "HF_HUB_CACHE"),
+    *("HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN"),
+    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
 )
 """Environment variables that decide which files are read or downloaded, or how numbers are added."""
 

@@ -37,7 +37,7 @@ _WITHOUT_SHARE = 16
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Both in cells within the pane, by its size and the picture's alone: nothing moves when the parts arrive."""
+    """Both in cells within the pane. They follow from its size and the picture's: nothing moves when parts arrive."""
 
     picture: Region
     legend: Region
@@ -63,9 +63,9 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
 def legend_lines(
     parts: Sequence[Part], *, width: int, height: int, lit: Collection[int], blurred: Collection[int]
 ) -> list[tuple[int | None, Text]]:
-    """(part id, line of at most `width` cells) of each part, lit ones first: number, descriptor, share of the picture.
+    """A line of at most `width` cells for each part, with its id, lit ones first: number, descriptor, share of image.
 
-    Lit parts have a bar in front, left-out ones their sign. A last line without id says how many parts have no room.
+    Lit parts have a bar in front, left-out ones their sign. A last line without an id says how many parts have no room.
     """
     names: dict[int, str] = {}
     for part in parts:  # the first descriptor that is not the name of an earlier part, or its first one

@@ -54,7 +54,7 @@ class Check:
 
 
 def checks(*, full: bool) -> Iterator[Check]:
-    """Check everything; a check that fails is a line like the others. `full` imports torch and open_clip: seconds."""
+    """Check everything; a check that fails is a line like the others. With `full`, torch and open_clip are imported."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     every: dict[str, Callable[[], Check | Iterator[Check]]] = {
         "python": python_version,
