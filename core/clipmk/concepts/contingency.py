@@ -3,8 +3,6 @@
 Of each table a and b are hits and misses in the first row, c and d in the second; all arguments are (tables,).
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How well a measure tells wrong predictions from right ones: AUROC with DeLong's interval. Float64, pure."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import numpy as np

@@ -5,8 +5,6 @@ images of one prediction a concept is mutual exactly where the image shows it, a
 says that the concept misleads to this class. Texts that are not tied to a class have no table with it.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

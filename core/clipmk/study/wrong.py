@@ -1,7 +1,5 @@
 """How well the numbers of an explanation tell wrong predictions from right ones: the rows of the table `wrong`."""
 
-from __future__ import annotations
-
 from math import ceil
 from typing import Final
 
