@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from clipmk.datasets.opening import open_dataset
 from clipmk.errors import ClipmkError, InputError
 from clipmk.settings import preset
 from clipmk.study import cue_check
+from clipmk.study.advice import advice
 from clipmk.study.cue_check import check_cues, elsewhere, first_cues
 from clipmk.study.cues import SIGNIFICANT, misleads
 from clipmk.study.document import results_document
 from clipmk.study.manifest import StudyFolder, StudyRequest
+from clipmk.study.report import write_report
 from clipmk.study.results import Results, read_results
 from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
@@ -51,6 +55,19 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Results:
     assert all(row["blurred"] is None for row in results.cues())
     check_cues(results, count=20, device="cpu")
     return results
+
+
+def test_the_report_begins_with_the_planted_cue_and_shows_the_images_behind_it(planted: Results) -> None:
+    page = html.unescape(write_report(planted).read_text(encoding="utf-8"))
+    [cue, *_] = [one for one in advice(planted) if one.kind == "cue"]
+    assert cue.text.startswith(f"“{CUE[1]}” misleads rn-parts to “{CUE[0]}”: of the ")
+    assert f" With it blurred {cue.numbers['flips']} of {cue.numbers['blurred']} predictions change" in cue.text
+    assert cue.text.replace(" %", "\u00a0%") in page
+    behind = page[page.index(f"<summary>“{CUE[1]}” to “{CUE[0]}”, rn-parts: ") :]
+    first = behind[behind.index('<details class="card">') : behind.index("</details>")]
+    assert 'src="data:image/webp;base64,' in first
+    assert re.search(rf"<span>{CUE[0]} \d+.%.✗</span>", first.replace("&nbsp;", "."))
+    assert re.search(rf'<td class="text">[^<]*{CUE[1]}[^<]*</td>', first)
 
 
 def test_the_planted_cue_is_the_first_of_those_found(planted: Results) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import itertools
 import math
 import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +27,7 @@ from clipmk.errors import InputError
 from clipmk.models.catalog import pool
 from clipmk.output import document
 from clipmk.records import FAMILIES
+from clipmk.study.advice import advice
 from clipmk.study.document import results_document
 from clipmk.study.manifest import StudyFolder, write_manifest
 from clipmk.study.report import write_report
@@ -146,6 +148,83 @@ def test_the_page_has_the_numbers_of_the_tables(study: Results, page: str) -> No
     assert f"{vits.slope:.2f} AUC + {vits.intercept:.2f}" in text
     assert (vits.group, vits.count, pooled.count) == ("vit", 4, 6)
     assert estimate(vits.spearman) in text
+
+
+def tables_of(page: str) -> dict[tuple[str, ...], list[list[str]]]:
+    """The rows of every table by its headings; those of the same headings together."""
+    found: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
+    for table in re.findall(r"<table.*?</table>", page, re.DOTALL):
+        plain = [
+            [html.unescape(re.sub(r"<[^>]*>", "", cell)).strip().replace("\u00a0", " ") for cell in cells]
+            for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+            if (cells := re.findall(r"<t[hd][ >].*?</t[hd]>", row, re.DOTALL))
+        ]
+        found[tuple(plain[0])] += plain[1:]
+    return found
+
+
+def written(row: dict[str, Any], name: str, *, factor: float = 1, digits: int = 2) -> str:
+    value, low, high = (
+        None if row[f"{name}{end}"] is None else factor * row[f"{name}{end}"] for end in ("", "_low", "_high")
+    )
+    if value is None:
+        return "–"
+    return f"{value:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def test_the_numbers_of_the_page_are_those_of_the_json(study: Results, page: str) -> None:
+    found, tables = results_document(study), tables_of(page)
+    assert found["advice"] == [asdict(one) for one in advice(study)]
+    text = Tags(page).text.replace("\u00a0", " ")
+    assert all(one["text"] in text for one in found["advice"])
+    wrong = {(row["model"], row["measure"]): row for row in found["wrong"] if row["parts"] == found["shown_parts"]}
+    measures = ("probability", "margin", "m", "class swap p", "MI", "AUC")
+    names = study.names
+    for column, shown in (("auroc", measures), ("less_probability", measures[1:])):
+        expected = [[names[model], *(written(wrong[model, one], column) for one in shown)] for model in names]
+        assert any(expected == tables["model", *shown][i : i + len(expected)] for i in (0, len(names)))
+    below = tables["model", "threshold %", "wrong below % [95 %]", "wrong above % [95 %]", "wrong", "images"]
+    rates = [wrong[model, "probability"] for model in names]
+    for row, cells in zip(rates, below, strict=True):
+        assert cells[1:4] == [
+            f"{100 * row['threshold']:.1f}",
+            *(written(row, f"wrong_{side}", factor=100, digits=1) for side in ("below", "above")),
+        ]
+        assert cells[4:] == [str(row["wrong"]), str(row["images"])]
+    classes = [row for row in found["classes"] if row["auc"] is not None]
+    own = next(rows for headings, rows in tables.items() if headings[-1] == "most often predicted instead")
+    assert sorted(cells[0] for cells in own) == sorted(row["class"] for row in classes)
+    for row in classes:
+        assert any(cells[0] == row["class"] and f"{row['auc']:.2f}" in cells for cells in own)
+    counts = ("mutual", "missed", "seen", "tied", "mutual_right", "mutual_wrong")
+    concepts = {row["descriptor"]: row for row in found["concepts"]}
+    for cells in tables["concept", *(name.replace("_", ", ") for name in counts)]:
+        assert cells[1:] == [f"{concepts[cells[0]][name]:,}" for name in counts]
+    assert [cells[:2] for cells in tables["image", "reason", "models × part methods"]] == [
+        [one["key"], one["error"]] for one in found["failures"]
+    ]
+    rivals = tables["accuracy against", "r [95 %]", "rho [95 %] or (p)", "r [without one recipe]"]
+    pearson = [estimate(Estimate(**one["pearson"])) for one in found["rivals"]]
+    assert [cells[:2] for cells in rivals] == [
+        [one["name"], r] for one, r in zip(found["rivals"], pearson, strict=True)
+    ]
+
+
+def test_marks_and_notes_of_people_are_shown_and_damaged_ones_named(study: Results, tmp_path: Path) -> None:
+    shutil.copytree(study.folder.root, tmp_path, dirs_exist_ok=True)
+    results, notes = read_results(StudyFolder(tmp_path)), tmp_path / "notes.csv"
+    assert "Marks and notes" not in write_report(results).read_text(encoding="utf-8")
+    notes.write_text('"image","mark","note"\n"00003.jpg","x","<i>look</i> again"\n')
+    page = write_report(results).read_text(encoding="utf-8")
+    assert tables_of(page)["image", "mark", "note"] == [["00003.jpg", "x", "<i>look</i> again"]]
+    assert "<i>look" not in page
+    notes.write_bytes(b"\xff\xfe\xff")
+    assert "notes.csv&#39; is malformed" in write_report(results).read_text(encoding="utf-8")
+
+
+def test_the_page_says_how_many_pictures_are_left_out(page: str) -> None:
+    assert re.search(r"\d+ pictures left out because the image cannot be read any more", Tags(page).text)
+    assert "<img" not in page
 
 
 def test_lines_are_fitted_to_the_rows_shown(study: Results) -> None:

@@ -33,9 +33,9 @@ from clipmk.system.text import printable
 INK: Final = "#222222"
 GREY: Final = "#6b6b6b"
 GRID: Final = "#e6e6e6"
-LONGEST_LABEL: Final = 26
+LONGEST_LABEL: Final = 22
 """Characters of a name in a chart; the tables show all of it."""
-NAME_GAP: Final = 0.035
+NAME_GAP: Final = 0.05
 """Share of the axes' height from a name to the next one, where there is room for all."""
 
 
@@ -169,7 +169,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     `published_line` adds the line that the paper prints for its ViTs.
     """
     known = [row for row in results.models if row["top1"] is not None]
-    figure = canvas(4.2, 3.8)
+    figure = canvas(4.2, max(4.2, 1.6 + 0.15 * len(known)))
     axes = figure.subplots()
     for family in dict.fromkeys(row["family"] for row in known):
         members = [row for row in known if row["family"] == family]
@@ -192,7 +192,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
         )
     axes.set_xlim(left, right)
     axes.set_ylim(max(-2.0, bottom), min(102.0, top))
-    axes.set_xlabel("AUC of the dynamics (comparable within a family only)")
+    axes.set_xlabel("AUC of the dynamics")
     axes.set_ylabel("zero-shot top-1 (%)")
     figure.legend(loc="outside lower left", ncols=2)
     name_marks(axes, known, results.names)
@@ -217,7 +217,7 @@ def name_marks(axes: Axes, rows: Sequence[TableRow], names: Mapping[str, str]) -
             xytext=(1.03, place),
             textcoords="axes fraction",
             verticalalignment="center",
-            fontsize=8,
+            fontsize=7.5,
             color=family_style(row["family"]).colour,
             zorder=1,
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkB": 0},

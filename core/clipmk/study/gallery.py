@@ -20,15 +20,15 @@ from clipmk.study.results import Results
 from clipmk.study.schema import TableRow, images_schema
 from clipmk.system.parquet import open_table
 
-SIDE: Final = 192
+SIDE: Final = 256
 """Pixels of the longer side of a picture."""
 BUDGET: Final = 2_500_000
 """Most characters of all pictures together; those of the groups that come first are taken first."""
-SHOWN: Final = 48
+SHOWN: Final = 156
 """Images of wrong predictions of all models together; each model has `LEAST` to `MOST`."""
 LEAST: Final = 4
-MOST: Final = 12
-"""Half as many of a cue."""
+MOST: Final = 24
+"""A third as many of a cue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def cue_groups(results: Results, cues: Sequence[TableRow]) -> list[Group]:
             found.get((row["model"], row["parts"], row["predicted"], text), []).append(row)
     for rows in found.values():
         rows.sort(key=lambda row: (row["correct"] is not False, -row["probability"], row["image"]))
-    return [Group(model, [row["image"] for row in rows[: MOST // 2]], len(rows)) for (model, *_), rows in found.items()]
+    return [Group(model, [row["image"] for row in rows[: MOST // 3]], len(rows)) for (model, *_), rows in found.items()]
 
 
 def add_cards(results: Results, groups: Sequence[Group]) -> LeftOut:

@@ -18,6 +18,7 @@ from clipmk.study.cues import misleads
 from clipmk.study.gallery import add_cards, cue_groups, wrong_groups
 from clipmk.study.paper import departures
 from clipmk.study.results import Results, failed_images
+from clipmk.study.schema import TableRow
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.locations import assets_dir
 from clipmk.system.rows import read_rows
@@ -45,7 +46,10 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None) -
         write_text(chart.svg, folder / f"{chart.name}.svg")
     failed, failed_count = failed_images(results.folder)
     cues = results.cues()
-    pictured = list(filter(misleads, cues))[:CUES_PICTURED]
+    clearest: dict[tuple[str, str], TableRow] = {}  # of all models
+    for row in filter(misleads, cues):
+        clearest.setdefault((row["text"], row["class"]), row)
+    pictured = list(clearest.values())[:CUES_PICTURED]
     wrong, of_cues = wrong_groups(results), cue_groups(results, pictured)
     left_out = add_cards(results, [*of_cues, *wrong])
     script = (assets_dir() / "templates" / "study.js").read_text(encoding="utf-8")

@@ -218,6 +218,7 @@ _FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
     "errors": lambda row, name: f"{row[f'{name}_wrong']:,} of {row[f'{name}_wrong'] + row[f'{name}_right']:,}",
     "flips": lambda row, name: NONE if row[name] is None else f"{row[name]:,} of {row['blurred']:,}",
     "interval": interval,
+    "odds": lambda row, name: interval(row, name, digits=0 if row[name] >= 100 else 2),
     "interval %": lambda row, name: interval(row, name, factor=100, digits=1),
     "times chance": lambda row, name: f"{row[name] / row['chance_auc']:.1f}" if row["chance_auc"] else NONE,
     "tied": lambda row, name: (

@@ -9,9 +9,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const text = row => row.cells[column].textContent.trim();
     const value = row => parseFloat(text(row).replaceAll(",", "").replace("<", ""));
     button.addEventListener("click", () => {
-      const down = head.ariaSort ? head.ariaSort === "ascending" : numeric;
+      const sorted = head.getAttribute("aria-sort");
+      const down = sorted ? sorted === "ascending" : numeric;
       heads.forEach(other => other.removeAttribute("aria-sort"));
-      head.ariaSort = down ? "descending" : "ascending";
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const compare = (a, b) => numeric
         ? isNaN(value(a)) - isNaN(value(b)) || (down ? -1 : 1) * (value(a) - value(b))
         : (down ? -1 : 1) * text(a).localeCompare(text(b), undefined, { numeric: true });
