@@ -119,8 +119,7 @@ class ModuleCall:
             self.inputs = args[0] if args else next(iter(self.keywords.values()))
 
 
-_CHANGING = RLock()
-"""Held while a module is changed: torch numbers hooks without a lock."""
+_CHANGING = RLock()  # held while a module is changed: torch numbers hooks without a lock
 
 
 @contextmanager

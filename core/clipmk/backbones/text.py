@@ -57,8 +57,7 @@ class TextEncoder:
         self._tokenizer = cached(tokenizer)
         self._tower = model.text if hasattr(model, "text") else model
         self.trims = _is_causal(self._tower)
-        self.budget = 0
-        """Most tokens of a batch; 0 before the first text is embedded."""
+        self.budget = 0  # most tokens of a batch; 0 before the first text is embedded
 
     def encode(
         self, texts: Sequence[str], *, device: torch.device, progress: Progress | None

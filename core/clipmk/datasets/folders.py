@@ -69,8 +69,7 @@ class _Walk:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.shards: list[str] = []
-        """Tar and Parquet files."""
+        self.shards: list[str] = []  # tar and Parquet files
         self._real = os.path.realpath(root)
         self._seen: set[tuple[int, int]] = set()
         self._broken: list[str] = []

@@ -30,8 +30,7 @@ from clipmk.system.text import encodable, quoted
 ROW_GROUPS: Final = 2
 """Row groups that stay in memory; hubs write 100 to 1,000 images in each."""
 
-_BYTES = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")
-"""Names of a column of bytes."""
+_BYTES = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")  # names of a column of bytes
 
 _READING = threading.Lock()
 """Held while a row group is read, so that threads that want the same one read it once."""

@@ -37,10 +37,8 @@ from clipmk.system.text import counted, encodable, listed, noted, one_or_many, q
 MOST_SHARDS: Final = 100_000
 """Most names that a pattern may expand to."""
 
-_LABEL_KEYS = ("label", "class", "class_name")
-"""The first one that is a text counts, else the first number."""
-_LABEL_BYTES = {"cls": 4096, "json": 2**20}
-"""Largest member that is read for a label, by its ending."""
+_LABEL_KEYS = ("label", "class", "class_name")  # the first one that is a text counts, else the first number
+_LABEL_BYTES = {"cls": 4096, "json": 2**20}  # largest member that is read for a label, by its ending
 
 _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _TAR = re.compile(r"\.(tar(\.\w+)?|tgz|tbz2?|txz)$", re.IGNORECASE)

@@ -21,10 +21,8 @@ PATHS: Final = (
 LABELS: Final = ("label", "class", "class_name", "target", "labels", "category", "breed", "species", "fine_label")
 """Names of the column of labels, likewise."""
 
-_MAX_BYTES = 4 * 2**30
-"""Largest table read."""
-_SHOWN = 8
-"""Most columns that a message names."""
+_MAX_BYTES = 4 * 2**30  # largest table read
+_SHOWN = 8  # most columns that a message names
 _WHOLE = re.compile(r"\d+(\.0*)?", re.ASCII)
 
 

@@ -28,8 +28,7 @@ from clipmk.system.text import byte_size, cause
 LOCK_SECONDS = 5.0
 """Longest wait for another process that downloads the same file."""
 
-_SPARE = 2**20
-"""Bytes of the disk that stay free."""
+_SPARE = 2**20  # bytes of the disk that stay free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

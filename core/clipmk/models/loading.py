@@ -32,8 +32,7 @@ from clipmk.system.quiet import quiet
 from clipmk.system.text import byte_size, cause, quoted
 
 _OPENAI_VOCABULARY = 49408
-_MERGES_LIMIT = 2**24
-"""Most bytes of a tokenizer's merges; OpenAI's are 3 MB."""
+_MERGES_LIMIT = 2**24  # most bytes of a tokenizer's merges; OpenAI's are 3 MB
 
 
 def load(

@@ -44,14 +44,12 @@ _NOT_A_MODEL = re.compile(
     re.IGNORECASE,
 )
 """Beginnings of the names of files that lie beside a model's weights."""
-_JSON_LIMIT = 2**22
-"""Most bytes of a configuration or an index."""
+_JSON_LIMIT = 2**22  # most bytes of a configuration or an index
 _LIMITS, _LIMIT = {"layers": 1024, "image_size": 4096, "context_length": 8192}, 2**21
 """Largest numbers in a configuration, by name and any other: vocabularies have 256,000 tokens."""
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "attn_mask", "position_ids")
 """Endings of the names of tensors that are not parameters."""
-_HEADER_LIMIT = 100_000_000
-"""The safetensors format's own limit on the bytes of a header."""
+_HEADER_LIMIT = 100_000_000  # the safetensors format's own limit on the bytes of a header
 
 
 def expanded(path: str) -> Path:

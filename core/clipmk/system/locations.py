@@ -12,8 +12,7 @@ from clipmk.system.text import quoted
 _CACHED = ("*.safetensors", ".*.tmp", ".tmp*")
 """What `clipmk` itself puts into its text cache (and what a killed process leaves there); nothing else is removed."""
 
-_LOCKS = ("*.lock",)
-"""Empty lock files; removed with the cache, not counted."""
+_LOCKS = ("*.lock",)  # empty lock files; removed with the cache, not counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,7 @@ from clipmk.system.files import LFS_HINT, LFS_POINTER, atomic_write, make_folder
 from clipmk.system.text import printable, quoted
 
 _COMPRESSION: Final = "zstd"
-_BLANK: Final = "0" * 64
-"""Stands in for a file's digest while the file is written."""
+_BLANK: Final = "0" * 64  # stands in for a file's digest while the file is written
 
 
 def open_parquet(path: str | Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:

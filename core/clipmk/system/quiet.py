@@ -53,8 +53,7 @@ class _Thread(threading.local):
     """What is on in this thread."""
 
     def __init__(self) -> None:
-        self.quiet = 0
-        """Depth of nested `quiet` blocks."""
+        self.quiet = 0  # depth of nested `quiet` blocks
         self.captures: list[list[warnings.WarningMessage]] = []
         """Lists of nested `captured_warnings` blocks; the innermost is the last one."""
 
@@ -132,8 +131,7 @@ class _Captured(Warning, metaclass=_InCapturingThread):
     """The category that the filter of the whole process matches: every warning of a capturing thread."""
 
 
-_FILTER = ("always", None, _Captured, None, 0)
-"""As `warnings.simplefilter` writes it."""
+_FILTER = ("always", None, _Captured, None, 0)  # as `warnings.simplefilter` writes it
 
 
 def _router(original: Callable[..., None]) -> Callable[..., None]:

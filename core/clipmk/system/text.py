@@ -8,8 +8,7 @@ from pathlib import PurePath
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that steer a terminal or reorder a line: controls, formats (bidi), surrogates, separators."""
 
-_SLUG_BYTES = 80
-"""File names have up to three slugs; most folders take 255 bytes in all."""
+_SLUG_BYTES = 80  # file names have up to three slugs; most folders take 255 bytes in all
 
 _JOINERS = frozenset({"\u200c", "\u200d"})
 """Format characters that Persian, Indic scripts and emoji are spelled with; they steer nothing."""

@@ -20,11 +20,9 @@ MISSING = 5
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _THOUGHT = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)
 """The end of what a model writes before its answer; some leave out the beginning."""
-_OBJECT = re.compile(r"\{(?=\s*[\"}])")
-"""How a JSON object begins, unlike braces in prose."""
+_OBJECT = re.compile(r"\{(?=\s*[\"}])")  # how a JSON object begins, unlike braces in prose
 _BULLET = re.compile(r"^([-*•–]|\d+[.)])\s+")
-_EMPHASIS = "*_`"
-"""Signs around a word that is set in bold, in italics or as code."""
+_EMPHASIS = "*_`"  # signs around a word that is set in bold, in italics or as code
 _OPENING = re.compile(r"^(it )?(has|have|with) ", re.IGNORECASE)
 
 

@@ -155,10 +155,8 @@ class JobQueue:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.jobs: list[Job] = []
-        """Those that are not answered yet, in order."""
-        self.processed = 0
-        """Number of jobs that were answered or cancelled."""
+        self.jobs: list[Job] = []  # those that are not answered yet, in order
+        self.processed = 0  # number of jobs that were answered or cancelled
         self._warm_up = warm_up
         self._answer = answer
         self._clock = clock

@@ -50,8 +50,7 @@ class Server:
         self._clock = clock
         self._started = clock()
         self._connections: dict[socket.socket, asyncio.Task[None]] = {}
-        self._starved = False
-        """No client could be accepted for lack of file descriptors, which was logged."""
+        self._starved = False  # no client could be accepted for lack of file descriptors, which was logged
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = asyncio.Event()
 

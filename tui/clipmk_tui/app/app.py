@@ -55,12 +55,10 @@ class ClipmkApp(OrderedInput):
         self._options = options
         self._make_engine = make_engine
         self._closing_engine: asyncio.Future[None] | None = None
-        self._stopping = False
-        """Stopped by `_suspend`: the signal to continue is on its way."""
+        self._stopping = False  # stopped by `_suspend`: the signal to continue is on its way
         if options.theme in self.available_themes and options.theme != self.theme:  # the stylesheet is parsed again
             self.theme = options.theme
-        self.changed_keys = dict(options.keys)
-        """Id of a binding -> its keys, where they are not the defaults."""
+        self.changed_keys = dict(options.keys)  # id of a binding -> its keys, where they are not the defaults
         self.set_keymap(self.changed_keys)
 
     def get_driver_class(self) -> type[Driver]:

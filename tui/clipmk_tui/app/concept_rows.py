@@ -25,12 +25,9 @@ Answers = tuple[tuple[str, "Asked | None"], ...]
 NOTHING = "–"
 """In a column that does not apply."""
 _NOT_SEEN = "not seen"
-_GAP = 2
-"""Cells between two columns."""
-_TIED = 4
-"""Cells of a cosine, `.831`."""
-_FULL_SCORE = 4
-"""Standard deviations above the vocabulary's mean at which what was asked for has a whole bar."""
+_GAP = 2  # cells between two columns
+_TIED = 4  # cells of a cosine, `.831`
+_FULL_SCORE = 4  # standard deviations above the vocabulary's mean at which what was asked for has a whole bar
 _WHOLE, _SHORTENED, _CUT = 20, 18, 14
 """Cells that a name gets before all parts are listed, influence is, any part is; more only where there is room."""
 _SIZES = (

@@ -14,8 +14,7 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
-_FIRST = "fox-typical-09.png"
-"""The sample image that is shown first: one that anybody recognises."""
+_FIRST = "fox-typical-09.png"  # the sample image that is shown first: one that anybody recognises
 
 Predictions = Mapping[str, tuple[str, float]]
 """Path of an image -> (predicted class, its probability)."""

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 MIN_COLUMNS = 60
 """Narrower terminals are refused."""
 
-_GRACE = 3.0
-"""Seconds that the app has to end after a signal."""
+_GRACE = 3.0  # seconds that the app has to end after a signal
 
 _RESET = (
     "\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[<u\x1b[?1049l\x1b[?25h\x1b[?1004l"

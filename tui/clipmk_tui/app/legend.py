@@ -19,20 +19,15 @@ from clipmk_tui.show.signs import SIGN
 if TYPE_CHECKING:
     from clipmk.records import Part
 
-_LEGEND_SHARE = 0.25
-"""Of the pane's height at least, below the picture."""
+_LEGEND_SHARE = 0.25  # of the pane's height at least, below the picture
 
-_LEGEND_LINES = 10
-"""Kept below the picture at most; a flat picture leaves more."""
+_LEGEND_LINES = 10  # kept below the picture at most; a flat picture leaves more
 
-_BESIDE = 1.2
-"""The legend is beside the picture where that makes the picture larger by this factor."""
+_BESIDE = 1.2  # the legend is beside the picture where that makes the picture larger by this factor
 
-_AROUND = 8
-"""Cells of a line beside number and descriptor: sign, spaces, share."""
+_AROUND = 8  # cells of a line beside number and descriptor: sign, spaces, share
 
-_WITHOUT_SHARE = 16
-"""Narrower lines have no room for the share."""
+_WITHOUT_SHARE = 16  # narrower lines have no room for the share
 
 
 @dataclass(frozen=True, slots=True)

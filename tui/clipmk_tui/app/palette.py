@@ -14,8 +14,7 @@ from clipmk_tui.app.fuzzy import folded, matching, offsets, ranked
 from clipmk_tui.app.panes import Panes
 from clipmk_tui.app.screens.dialog import ClosedOnce
 
-_MOST = 200
-"""Hits shown at most."""
+_MOST = 200  # hits shown at most
 
 
 class _Command(NamedTuple):

@@ -36,8 +36,7 @@ class PaneLayout(Container):
         self.predictions = PredictionsPane(choose_class)
         self.concepts = ConceptsPane()
         self._narrow = False
-        self.models_shown = False
-        """In place of the predictions, where they share one."""
+        self.models_shown = False  # in place of the predictions, where they share one
 
     def compose(self) -> ComposeResult:
         """Left, middle, right."""

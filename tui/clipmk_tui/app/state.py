@@ -31,8 +31,7 @@ PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 COMPARED = 13
 """Most models in one comparison."""
 
-_Key = tuple[str, str, str | None]
-"""(image, model, class asked for; None: the predicted one)."""
+_Key = tuple[str, str, str | None]  # (image, model, class asked for; None: the predicted one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,31 +76,24 @@ class State:
     def __init__(self, model: str, *, marked: Iterable[str] = ()) -> None:
         self.items: tuple[Item, ...] = ()
         self.model = model
-        self.target: str | None = None
-        """The class the user asked about; None: the predicted one."""
+        self.target: str | None = None  # the class the user asked about; None: the predicted one
         self.asks: tuple[str, ...] = ()
         """Texts of the user's own, the latest last: every image and model is asked for them."""
         self.left_out: tuple[str, ...] = ()
         self._undo: list[Callable[[], None]] = []
         """Undoes each change of what is left out, and each withdrawal."""
         self.reranked: tuple[Prediction, ...] | None = None
-        self.failure = ""
-        """Why what is asked about has no explanation."""
-        self.uses_server = False
-        """A `clipmk serve` answers."""
+        self.failure = ""  # why what is asked about has no explanation
+        self.uses_server = False  # a `clipmk serve` answers
         self.marked: list[str] = list(dict.fromkeys(marked))
         self.entries: tuple[ModelEntry, ...] = ()
-        self.loaded: dict[str, Loaded] = {}
-        """Model -> what the engine reported when it loaded it."""
+        self.loaded: dict[str, Loaded] = {}  # model -> what the engine reported when it loaded it
         self._classes: dict[str, ClassIndex] = {}
-        self.speed: dict[str, float] = {}
-        """Model -> the least milliseconds that an explanation took."""
-        self.failed: dict[str, str] = {}
-        """Model that could not be used -> why."""
+        self.speed: dict[str, float] = {}  # model -> the least milliseconds that an explanation took
+        self.failed: dict[str, str] = {}  # model that could not be used -> why
         self.predicted: Mapping[str, tuple[str, float]] = {}
         """Image -> (class, probability) that the current model predicts, from its survey."""
-        self.wrong_first = False
-        """The images are walked through in that order."""
+        self.wrong_first = False  # the images are walked through in that order
         self._order: list[int] = []
         self._place = 0
         self._kept: OrderedDict[_Key, Explanation] = OrderedDict()

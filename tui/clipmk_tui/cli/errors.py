@@ -20,8 +20,7 @@ from clipmk_tui.cli.streams import ReaderGone, data_stream, say
 if TYPE_CHECKING:
     import typer
 
-_STOPPED: Final = 130
-"""Exit status of an interrupted run."""
+_STOPPED: Final = 130  # exit status of an interrupted run
 
 _NOUNS: Final = {
     "model": "model|checkpoint",

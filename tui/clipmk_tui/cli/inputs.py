@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
-_KEPT = 4
-"""Up to this many images stay decoded for the next model; more are decoded again."""
+_KEPT = 4  # up to this many images stay decoded for the next model; more are decoded again
 
 
 class InputImage:
@@ -27,8 +26,7 @@ class InputImage:
         self.name, self.data = name, data
         self._keep = keep
         self._ready: Picture | None = None
-        self.failure = failure
-        """Why it cannot be read or decoded, once that is known."""
+        self.failure = failure  # why it cannot be read or decoded, once that is known
         self._reading = threading.Lock()
 
     @property

@@ -35,8 +35,7 @@ class DataStream:
         self.encoding, self.errors = encoding, "replace"
         self._descriptor = descriptor
         self._pending: list[bytes] = []
-        self.keep_padding = True
-        """Whether blanks at line ends are written."""
+        self.keep_padding = True  # whether blanks at line ends are written
 
     def write(self, text: str) -> int:
         """Keep text for the next flush."""

@@ -24,10 +24,8 @@ BEST_WORDS: Final = f"{BEST} best AUC of its family"
 
 _FACTS: Final = ("says", "", "tied", "beats", "strength", "AUC", "/ chance", "unpadded", "dynamics")
 """What a row says of a model."""
-_ROOMY: Final = 110
-"""From so many columns on the AUC without padding and the dynamics are shown, too."""
-_ANSWERS_NAMED: Final = 3
-"""Other answers that the first sentence names."""
+_ROOMY: Final = 110  # from so many columns on the AUC without padding and the dynamics are shown, too
+_ANSWERS_NAMED: Final = 3  # other answers that the first sentence names
 
 
 # Sentences.

@@ -29,8 +29,7 @@ _NARROWEST, _ROOMY, _WIDEST = 3, 9, 20
 """Cells of a column, the gap to the next one included: at least, where there is room, at most."""
 _LABEL, _LONGEST_LABEL = 22, 44
 """Cells of a row's name where there is room, and at most."""
-_HEAD_LINES: Final = 3
-"""Lines that a model's name may take."""
+_HEAD_LINES: Final = 3  # lines that a model's name may take
 
 
 Mark = Kind | Literal["right", "wrong"]

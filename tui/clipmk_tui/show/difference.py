@@ -8,8 +8,7 @@ from clipmk.explanation import Explanation
 from clipmk.output.sentences import beaten
 from clipmk.system.text import quoted
 
-_NAMED = 2
-"""Concepts that the sentence names of each model."""
+_NAMED = 2  # concepts that the sentence names of each model
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 
     from clipmk.explanation import Explanation
 
-_ALPHA = 0.55
-"""Stronger than in files: a cell has room for colour, but not for contours."""
+_ALPHA = 0.55  # stronger than in files: a cell has room for colour, but not for contours
 
-_MIDDLE = 0.179
-"""Relative luminance on which black and white have the same contrast, 4.6 (WCAG 2)."""
+_MIDDLE = 0.179  # relative luminance on which black and white have the same contrast, 4.6 (WCAG 2)
 
 _ESCAPE = "\x1b["
 _INK, _PAPER = "38;2;", "48;2;"

@@ -23,16 +23,13 @@ GRAPHICS: Final = ("auto", "half-blocks", "kitty", "sixel")
 
 _KITTY_TERMS: Final = ("xterm-kitty", "xterm-ghostty")
 _SIXEL_PROGRAMS: Final = ("WezTerm", "iTerm.app")
-_KONSOLE: Final = 220400
-"""The first version of Konsole that knows sixel."""
+_KONSOLE: Final = 220400  # the first version of Konsole that knows sixel
 
-_CHUNK = 4096
-"""Bytes of a kitty escape sequence at most."""
+_CHUNK = 4096  # bytes of a kitty escape sequence at most
 
 _SIXEL_SIDE = 1000
 
-_COLOURS = 128
-"""Of a sixel picture."""
+_COLOURS = 128  # of a sixel picture
 
 _SAVE, _RESTORE = "\x1b7", "\x1b8"
 _BEGIN_UPDATE, _END_UPDATE = "\x1b[?2026h", "\x1b[?2026l"

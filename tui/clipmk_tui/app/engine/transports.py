@@ -25,8 +25,7 @@ COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
 STDERR_LINES, DEBUG_LINES = 50, 2_000
 """How much of the child's stderr is kept, usually and for debugging."""
 
-_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
-"""The line of a traceback that names the error."""
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")  # the line of a traceback that names the error
 EXIT_SECONDS = 1.0
 """For a child that closed its output to exit."""
 
@@ -71,8 +70,7 @@ class Child(Transport):
         assert process.stderr is not None  # noqa: S101
         super().__init__(process.stdout, process.stdin)
         self.process = process
-        self.lines: deque[str] = deque(maxlen=lines)
-        """The end of its stderr."""
+        self.lines: deque[str] = deque(maxlen=lines)  # the end of its stderr
         self._draining = asyncio.get_running_loop().create_task(_drain(process.stderr, self.lines))
 
     @classmethod

@@ -117,8 +117,7 @@ class Engine:
         """Called with one sentence when the child died and was started again, or a server that runs cannot be used."""
         self._session = session
         self._server = server
-        self._child_next = False
-        """A server was lost while it worked: a child goes on."""
+        self._child_next = False  # a server was lost while it worked: a child goes on
         self._log = log
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Question] = {}

@@ -43,8 +43,7 @@ class ComparingScreen(ClosedOnce[ResultT]):
     def __init__(self, answers: Answers, models: tuple[str, ...], *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._answers, self._models = answers, models
-        self._work = ""
-        """How far the next answer is."""
+        self._work = ""  # how far the next answer is
         self._title = Static(id="title", markup=False)
         self._sentences = Static(id="sentences", markup=False)
         self._legend = Static(self.signs, id="legend", markup=False)

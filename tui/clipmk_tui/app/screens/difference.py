@@ -20,8 +20,7 @@ from clipmk_tui.show.comparison_table import short_names
 from clipmk_tui.show.difference import answers, groups, what_separates
 from clipmk_tui.show.signs import NEITHER, SIGN
 
-_LEGEND = 120
-"""Columns from which the pictures have legends."""
+_LEGEND = 120  # columns from which the pictures have legends
 
 
 class DifferenceScreen(ComparingScreen[None]):
@@ -34,8 +33,7 @@ class DifferenceScreen(ComparingScreen[None]):
     def __init__(self, answers: Answers, models: tuple[str, ...], pair: tuple[int, int]) -> None:
         super().__init__(answers, models, id="difference")
         self._pair = pair
-        self._rows: list[ComparedConcept | None] = []
-        """Of the list's lines; None: the title of a group."""
+        self._rows: list[ComparedConcept | None] = []  # of the list's lines; None: the title of a group
         self._heads = (Static(classes="head", markup=False), Static(classes="head", markup=False))
         self._pictures = tuple(ImagePane(legend=self.app.size.width >= _LEGEND) for _ in range(2))
         self._list = OptionList(id="differences", markup=False)

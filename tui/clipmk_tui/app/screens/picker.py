@@ -26,11 +26,9 @@ from clipmk_tui.show.text import shown
 if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
 
-_LEAST_SIDE = 512
-"""Pixels decoded of the longer side for a preview."""
+_LEAST_SIDE = 512  # pixels decoded of the longer side for a preview
 
-_PAUSE = 0.06
-"""Seconds that the cursor rests before an image is decoded."""
+_PAUSE = 0.06  # seconds that the cursor rests before an image is decoded
 
 
 class PickerScreen(SearchDialog["int | str | None"]):

@@ -41,8 +41,7 @@ class WriteScreen(Dialog[Path | None]):
         super().__init__()
         self._explanation, self._image, self._asked = explanation, image, asked
         self._kind: Kind = KINDS[0]
-        self._agreed: str | None = None
-        """The name of an existing file that the user was warned about."""
+        self._agreed: str | None = None  # the name of an existing file that the user was warned about
 
     def compose(self) -> ComposeResult:
         """Kinds, name, message."""

@@ -68,13 +68,10 @@ class CompareGrid(CursorLines):
         super().__init__(id="grid")
         self._start = start
         self._view = ComparisonView()
-        self._layout: Layout | None = None
-        """None: nothing to draw, or no room."""
+        self._layout: Layout | None = None  # None: nothing to draw, or no room
         self._heading: list[list[Cell]] = []
-        self.rows: list[Row] = []
-        """The rows shown, from top to bottom."""
-        self._model = 0
-        """The place of the model under the cursor, from the left."""
+        self.rows: list[Row] = []  # the rows shown, from top to bottom
+        self._model = 0  # the place of the model under the cursor, from the left
 
     def show(self, view: ComparisonView, rows: Iterable[Row]) -> None:
         """Draw a view, with the rows of it that the filter leaves."""

@@ -40,14 +40,11 @@ _HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tie
 
 _SIGNS = {"none": NEITHER, "awaited": "…"} | dict(SIGN)
 
-_LEAST = 4
-"""Lines below its heading that a group needs to be open from the start."""
+_LEAST = 4  # lines below its heading that a group needs to be open from the start
 
-_LEAD = 2
-"""Cells of the sign before a concept's name."""
+_LEAD = 2  # cells of the sign before a concept's name
 
-_WHOLE_WARNINGS = 40
-"""Cells from which warnings are whole; narrower panes have a line of their first clause."""
+_WHOLE_WARNINGS = 40  # cells from which warnings are whole; narrower panes have a line of their first clause
 
 _SHORT = 16
 """Lines of a pane that has no room for the parts that speak for a class, and for the share explained."""

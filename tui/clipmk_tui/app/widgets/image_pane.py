@@ -83,14 +83,11 @@ class ImagePane(Widget, can_focus=True):
         self._with_legend = legend
         self._canvas: Canvas | None = None
         self._shapes: Shapes | None = None
-        self._stale = self._busy = False
-        """What the pane shows is out of date; a thread is drawing."""
-        self._layout: Layout | None = None
-        """Of what the pane shows; None: the note."""
+        self._stale = self._busy = False  # what the pane shows is out of date; a thread is drawing
+        self._layout: Layout | None = None  # of what the pane shows; None: the note
         self._frame: Frame | None = None
         self._rows: list[Strip] = []
-        self._legend: list[tuple[int | None, Text]] = []
-        """Part, and its line."""
+        self._legend: list[tuple[int | None, Text]] = []  # part, and its line
 
     def cycle_overlay(self) -> None:
         """Show the parts in the next way."""

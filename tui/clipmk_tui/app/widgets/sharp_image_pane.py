@@ -22,15 +22,12 @@ from clipmk_tui.show.pixels import Protocol, Tile, kitty_deleted, kitty_picture,
 if TYPE_CHECKING:
     from clipmk_tui.app.canvas import Canvas, Frame, Shapes
 
-_USUAL_CELL = Size(8, 16)
-"""Pixels of a cell where the terminal does not say; kitty scales."""
+_USUAL_CELL = Size(8, 16)  # pixels of a cell where the terminal does not say; kitty scales
 
-_KITTY_PIXELS = 400_000
-"""Of a picture at most: the terminal enlarges it, and less is sent."""
+_KITTY_PIXELS = 400_000  # of a picture at most: the terminal enlarges it, and less is sent
 
 
-_Drawn = tuple[Job, "Frame"]
-"""What the pane shows, to be drawn in pixels."""
+_Drawn = tuple[Job, "Frame"]  # what the pane shows, to be drawn in pixels
 
 
 class SharpImagePane(ImagePane):
@@ -39,14 +36,12 @@ class SharpImagePane(ImagePane):
     def __init__(self, protocol: Protocol) -> None:
         super().__init__(id="image", classes="pane")
         self._protocol = protocol
-        self._image = os.getpid() % 1_000_000 + 1
-        """Number of the picture in the terminal."""
+        self._image = os.getpid() % 1_000_000 + 1  # number of the picture in the terminal
         self._drawn: _Drawn | None = None
         self._encoded: tuple[_Drawn | None, Size, list[Tile]] = (None, Size(0, 0), [])
         """What is encoded, for which size of a cell, and how it is written."""
         self._fine: tuple[Canvas, Shapes] | None = None
-        self._on_terminal: tuple[_Drawn, Region] | None = None
-        """What the terminal shows, and where."""
+        self._on_terminal: tuple[_Drawn, Region] | None = None  # what the terminal shows, and where
         self._due = self._encoding = False
 
     def on_mount(self) -> None:

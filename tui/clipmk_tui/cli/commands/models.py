@@ -29,8 +29,7 @@ T = TypeVar("T", bound=str)
 app = typer.Typer(help="List models, look one up, download one, name your own.")
 
 SOURCES: tuple[records.Source, ...] = ("embedded", "local", "cached", "remote")
-_RANDOM = "random"
-"""The tag of random weights, as `clipmk.models.catalog` has it."""
+_RANDOM = "random"  # the tag of random weights, as `clipmk.models.catalog` has it
 _GENERATED = "random weights are generated when the model is loaded"
 
 _PRETRAINED = "Only weights with this in their tag or training data, such as laion2b."

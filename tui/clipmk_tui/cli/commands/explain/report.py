@@ -30,8 +30,7 @@ VISION_SHOWN = 8
 
 _DIM = "dim"
 _BAR, _SHORT_BAR = 12, 4
-_NAME = 24
-"""Fewest cells of a concept's name."""
+_NAME = 24  # fewest cells of a concept's name
 _BESIDE_PICTURE, _PICTURE_GAP = 42, 2
 """Fewest cells of the predictions beside the picture, and the blanks between them."""
 

@@ -95,8 +95,7 @@ class FailureLog:
         self._quiet, self._by_model = quiet, by_model
         self._last = ""
         self._warnings: dict[str, list[str]] = defaultdict(list)
-        self.status = 0
-        """The highest exit status so far."""
+        self.status = 0  # the highest exit status so far
 
     def add(self, result: Result) -> None:
         """Print a failure; that of a whole model once."""

@@ -29,10 +29,8 @@ NOTE: Final = (
     "m: seen concepts tied to the prediction; beats all: a larger m than any other class would have; strength: the "
     "paper's MI; AUC is comparable within a family only; chance: as many random descriptors of the vocabulary"
 )
-_NAME: Final = 24
-"""Most columns of a model's name."""
-_NARROW: Final = 10
-"""Fewest columns that a name is folded to."""
+_NAME: Final = 24  # most columns of a model's name
+_NARROW: Final = 10  # fewest columns that a name is folded to
 _BAR: Final = 20
 _DYNAMICS: Final = "strength as concepts are left out"
 
