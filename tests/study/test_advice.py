@@ -148,7 +148,7 @@ def test_a_cue_is_named_with_its_class_its_errors_and_the_models_it_misleads() -
     rows = [cue("b", q=0.01), cue("a"), cue("a", parts="kmeans", q=0.002), cue("d", error_difference=-1)]
     found = only(misleading(rows, 90))
     assert found.text == (
-        "“a red sail” misleads A to “boat”: of the 20 images predicted so with it 75 % are wrong, of the 80 without it "
+        "'a red sail' misleads A to 'boat': of the 20 images predicted so with it 75 % are wrong, of the 80 without it "
         "10 % (q 0.001). So it does B."
     )
     assert found.numbers["also"] == ["b"]
@@ -161,7 +161,7 @@ def test_a_checked_cue_says_what_blurring_it_changed() -> None:
 
 def test_of_many_cues_the_clearest_are_named_and_the_others_counted() -> None:
     found = texts(misleading([cue("a", f"cue {i}", q=0.04 - i / 1000) for i in range(CUES_NAMED + 2)], 90))
-    assert [text.split("”")[0] for text in found[:-1]] == [f"“cue {i}" for i in range(CUES_NAMED + 1, 1, -1)]
+    assert [text.split("' ")[0] for text in found[:-1]] == [f"'cue {i}" for i in range(CUES_NAMED + 1, 1, -1)]
     assert found[-1] == "2 further cues mislead."
 
 

@@ -60,10 +60,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_the_report_begins_with_the_planted_cue_and_shows_the_images_behind_it(planted: Results) -> None:
     page = html.unescape(write_report(planted).read_text(encoding="utf-8"))
     [cue, *_] = [one for one in advice(planted) if one.kind == "cue"]
-    assert cue.text.startswith(f"“{CUE[1]}” misleads rn-parts to “{CUE[0]}”: of the ")
+    assert cue.text.startswith(f"'{CUE[1]}' misleads rn-parts to '{CUE[0]}': of the ")
     assert f" With it blurred {cue.numbers['flips']} of {cue.numbers['blurred']} predictions change" in cue.text
     assert cue.text.replace(" %", "\u00a0%") in page
-    behind = page[page.index(f"<summary>“{CUE[1]}” to “{CUE[0]}”, rn-parts: ") :]
+    behind = page[page.index(f"<summary>'{CUE[1]}' to '{CUE[0]}', rn-parts: ") :]
     first = behind[behind.index('<details class="card">') : behind.index("</details>")]
     assert 'src="data:image/webp;base64,' in first
     assert re.search(rf"<span>{CUE[0]} \d+.%.✗</span>", first.replace("&nbsp;", "."))

@@ -14,7 +14,7 @@ A study folder:
     tables/wrong.parquet              one row per model, part method and measure (TABLES)
     tables/cues.parquet               one row per model, part method, predicted class and text (TABLES)
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE, SWAPPED)
-    report/                           index.html and PNG files, written by `clipmk study report`
+    report/                           index.html and SVG files, written by `clipmk study report`
 
 `<model>` is the model's id made safe for a file name (see `manifest.file_name`). What the columns mean is written in
 `assets/study_columns.csv`; ASKED_IMAGE is IMAGE with columns for texts of one's own. A column that does not apply is
