@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from clipmk.evaluate import checks
+from clipmk.settings import PRESETS
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -40,3 +43,31 @@ def test_tables_of_the_truth_end_quietly_with_their_reader(truth_file: Path, unb
     assert process.returncode == 1
     whole = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert whole.stdout.count(b"| 0.500 \xc2\xb10.250 |") >= 2000
+
+
+def test_tables_of_a_path_and_of_gains_have_every_step_and_name_what_it_changes(tmp_path: Path) -> None:
+    steps = [f"+ {name} {getattr(PRESETS['default'], name)}" for name in checks.PATH]
+    changes = [0.5, -0.25, 0.0, 0.5, -0.25, 0.0, 0.5]
+    rows: list[dict[str, object]] = []
+    for number, (step, change) in enumerate(zip(["paper", *steps], [0.0, *changes], strict=True)):
+        values = {name: interval(0.1 * number) for name in ("ap", "hit1", "mutual_true")}
+        values |= {f"{name}_change": interval(change) for name in values if number}
+        rows.append({"data": "test", "name": step, "values": values})
+    gains = {name: interval(0.5) for name in ("before", "after", "gain", "random_gain", "words_gain", "over_random")}
+    gain = {"data": "hard", "name": "default, attend: held out", "values": gains}
+    reports = {"path": [{"model": "embedded/a", "rows": rows}], "zero_shot": [{"model": "embedded/b", "rows": [gain]}]}
+    (tmp_path / "found.json").write_text(json.dumps(reports), encoding="utf-8")
+    command = [sys.executable, TOOLS / "changes_markdown.py", tmp_path / "found.json"]
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    first = next(line for line in lines if line.startswith("| a | test |"))
+    assert first.count(" / ") == len(steps)  # `paper` and all steps but the union of candidates
+    assert first.endswith("| 0.70 / 0.70 |")
+    place = lines.index("- test, + assignment contrast, AP: +0.500 to +0.500")
+    assert lines[place + 1 : place + 3] == ["  above 0 in 1 of 1: a +0.500 [+0.400, +0.600]", "  below 0 in 0: "]
+    place = lines.index("- test, + foreground centred, hit@1: +0.500 to +0.500")
+    assert lines[place + 2] == "  below 0 in 0: "
+    assert "| b | hard | default, attend: held out | 0.500 | 0.500 |" + 4 * " +0.500 [+0.400, +0.600] |" in lines
+
+
+def interval(mean: float) -> dict[str, float]:
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "count": 3}
