@@ -74,21 +74,20 @@ def nonnegative_weights(columns: NDArray[np.float64], target: NDArray[np.float64
     target = basis.T @ target
     weights = np.zeros(columns.shape[1])
     used = weights > 0
-    for _ in range(3 * len(weights)):
+    for _ in range(9 * len(weights)):
+        best = np.zeros(len(weights))
+        best[used] = np.linalg.lstsq(columns[:, used], target)[0]
+        falling = np.flatnonzero(best < 0)
+        if len(falling):
+            steps = weights[falling] / (weights[falling] - best[falling])
+            weights = np.maximum(weights + steps.min() * (best - weights), 0.0)
+            used[falling[steps.argmin()]] = False
+            continue
+        weights = best
         slopes = np.where(used, 0.0, columns.T @ (target - columns @ weights))
         if slopes.max() <= _FLAT:
             break
         used[slopes.argmax()] = True
-        while True:
-            best = np.zeros(len(weights))
-            best[used] = np.linalg.lstsq(columns[:, used], target)[0]
-            falling = np.flatnonzero(best < 0)
-            if not len(falling):
-                break
-            steps = weights[falling] / (weights[falling] - best[falling])
-            weights = np.maximum(weights + steps.min() * (best - weights), 0.0)
-            used[falling[steps.argmin()]] = False
-        weights = best
     return weights
 
 

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch.nn.functional import normalize
 
 from clipmk.backbones.inspection import attention_gradients, stage_gradients
+from clipmk.concepts.detection import placements
 from clipmk.concepts.relevance import SEEN_LEVEL, SHARPNESS, grad_cam, hires_cam, legrad, rollout, standing
 from clipmk.errors import ModelError
 from clipmk.evaluate.metrics import average_precision_of_pixels, iou
@@ -144,11 +144,10 @@ def presence_scores(scene: Scene, result: VariantResult) -> tuple[dict[str, floa
 
 def auroc(values: NDArray[np.floating], positive: NDArray[np.bool_], negative: NDArray[np.bool_]) -> float:
     """P(value of a positive > that of a negative) + P(equal) / 2; NaN where there are none of either."""
-    count, others = int(positive.sum()), int(negative.sum())
-    if not count or not others:
+    if not positive.any() or not negative.any():
         return float("nan")
-    ranks = rankdata(np.concatenate([values[positive], values[negative]]))
-    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * others))
+    chosen = positive | negative
+    return float(placements(values[chosen].astype(np.float64), positive[chosen])[positive[chosen]].mean())
 
 
 def fit_thresholds(runner: VariantRunner, variants: Collection[Variant], scenes: Iterable[Scene]) -> dict[str, float]:

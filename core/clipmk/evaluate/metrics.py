@@ -193,7 +193,7 @@ def within_effects(
     ]
 
 
-def interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+def interval(values: Sequence[float] | NDArray[np.float64], *, seed: int = 0) -> Interval:
     """Mean and its 95 % interval over images; NaN entries (metric undefined there) are left out.
 
     The interval is that of the percentile bootstrap; from `MOST_RESAMPLED` values on it is mean ± 1.96 s / √n, s² the
@@ -236,7 +236,7 @@ def intervals(
     """The `interval` of each metric that is defined on any image, or with clusters the `clustered_interval` of each."""
     if clusters is not None:
         return {name: clustered_interval(each, clusters, seed=seed) for name, each in values.items()}
-    return {name: interval(each.tolist(), seed=seed) for name, each in values.items() if not np.isnan(each).all()}
+    return {name: interval(each, seed=seed) for name, each in values.items() if not np.isnan(each).all()}
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,33 +130,24 @@ class Report:
 
     def tables(self) -> list[Table]:
         """The tables of the measure for each dataset; rows and columns without any value are left out."""
-        tables = []
+        shown, tables = measure_texts()[self.measure].tables.items(), list[Table]()
         for data, rows in self._by_data():
-            values = {row.name: row.values for row in rows}
-            margins = {row.name: row.margins for row in rows}
-            first, *others = measure_texts()[self.measure].tables.items()
-            tables += _table(f"{data}: {first[0]}", first[1], values)
-            over = [row.name for row in rows]
-            tables += _table(f"{data}: average precision above each baseline (paired)", over, margins)
-            for title, names in others:
-                tables += _table(f"{data}: {title}", names, values)
-            differences = {row.name: row.differences for row in rows}
-            for title, names in measure_texts()[self.measure].tables.items():
-                tables += _table(f"{data}: {title}, less {self.reference} (paired)", names, differences)
+            first, *others = [_table(f"{data}: {title}", names, rows, "values") for title, names in shown]
+            over = f"{data}: average precision above each baseline (paired)"
+            tables += [*first, *_table(over, [row.name for row in rows], rows, "margins"), *chain(*others)]
+            for title, names in shown:
+                tables += _table(f"{data}: {title}, less {self.reference} (paired)", names, rows, "differences")
         return tables
 
     def summary(self) -> list[Table]:
-        """The truth in short: two tables for each dataset, without what is given the truth."""
-        tables = []
+        """The truth in short: a few tables for each dataset, without what is given the truth."""
+        tables = list[Table]()
         for data, rows in self._by_data():
             kept = [row for row in rows if row.name != TRUE_LOOKUP and not row.name.endswith(TRUE_PARTS)]
-            values = {row.name: row.values for row in kept}
-            margins = {row.name: row.margins for row in kept if row.name not in BASELINES}
-            tables += _table(f"{data}: summary, ± half the 95 % interval", SUMMARY, values, _formatted_briefly)
-            title = f"{data}: average precision above two baselines (paired)"
-            tables += _table(title, SUMMARY_MARGINS, margins)
-            differences = {row.name: row.differences for row in kept}
-            tables += _table(f"{data}: summary, less {self.reference} (paired)", SUMMARY, differences)
+            own = [row for row in kept if row.name not in BASELINES]
+            tables += _table(f"{data}: summary, ± half the 95 % interval", SUMMARY, kept, "values", _formatted_briefly)
+            tables += _table(f"{data}: average precision above two baselines (paired)", SUMMARY_MARGINS, own, "margins")
+            tables += _table(f"{data}: summary, less {self.reference} (paired)", SUMMARY, kept, "differences")
         return tables
 
     def _by_data(self) -> list[tuple[str, list[Row]]]:
@@ -210,14 +202,16 @@ def _formatted_briefly(value: Interval) -> str:
 def _table(
     title: str,
     columns: Iterable[str],
-    rows: Mapping[str, Mapping[str, Interval]],
+    rows: Iterable[Row],
+    kind: Literal["values", "margins", "differences"],
     cell: Callable[[Interval], str] = _formatted,
 ) -> list[Table]:
-    """One table of the columns and rows that have values, or none."""
-    names = [name for name in columns if any(name in values for values in rows.values())]
+    """One table of the columns and rows that have numbers of this kind, or none."""
+    found: dict[str, dict[str, Interval]] = {row.name: getattr(row, kind) for row in rows}
+    names = [name for name in columns if any(name in values for values in found.values())]
     body = [
         [row, *(cell(values[name]) if name in values else "" for name in names)]
-        for row, values in rows.items()
+        for row, values in found.items()
         if any(name in values for name in names)
     ]
     return [(title, ["", *names], body)] if body else []
