@@ -18,8 +18,7 @@ from clipmk.errors import ModelError
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Projection = tuple[Tensor, Tensor | None]
-"""(weight, bias) of a linear map."""
+Projection = tuple[Tensor, Tensor | None]  # (weight, bias) of a linear map
 _KINDS = frozenset({"MultiheadAttention", "Attention", "AttentionPool2d", "EvaAttention", "AttentionRope"})
 """torch's; open_clip's and timm's (one name for both); the pool of ModifiedResNet; EVA's; timm's rotary one."""
 

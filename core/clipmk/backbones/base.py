@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from clipmk.settings import Features
 
-Progress = Callable[[int, int], None]
-"""Called with (texts done, texts in all)."""
+Progress = Callable[[int, int], None]  # called with (texts done, texts in all)
 PROMPTS = 'grounding="prompts" (--grounding prompts)'
 """The grounding that every encoder can do, for messages, in Python's words and in those of the command line."""
 

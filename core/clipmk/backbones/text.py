@@ -20,20 +20,16 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.base import Progress
 
-Tokenizer = Callable[[list[str]], Tensor]
-"""Texts -> int64 (texts, context)."""
+Tokenizer = Callable[[list[str]], Tensor]  # texts -> int64 (texts, context)
 
-WORD_LIMIT = 2**17
-"""Most words remembered; beyond it all are forgotten."""
+WORD_LIMIT = 2**17  # most words remembered; beyond it all are forgotten
 
 CPU_TOKENS = 1_024
 """Tokens of a batch per CPU thread: larger batches are not faster, and cancelling takes longer."""
-GPU_TOKENS = 2**17
-"""Most tokens of a batch on an accelerator, which is saturated by then."""
+GPU_TOKENS = 2**17  # most tokens of a batch on an accelerator, which is saturated by then
 ACTIVATIONS = 16
 """Activations of a token within a block, in widths of the tower: residual, queries, keys, values, MLP."""
-FILL = 8
-"""Fewest texts of a batch per CPU thread, see `TextEncoder`."""
+FILL = 8  # fewest texts of a batch per CPU thread, see `TextEncoder`
 
 
 class TextEncoder:

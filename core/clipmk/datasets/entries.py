@@ -32,11 +32,9 @@ _PART = re.compile(
 )
 """Names of folders that hold parts of a dataset rather than a class of it, unless folders of other names are beside."""
 
-SHOWN: Final = 3
-"""Most names that a message repeats."""
+SHOWN: Final = 3  # most names that a message repeats
 
-ENDINGS: Final = ", ".join(sorted(EXTENSIONS))
-"""File endings of images, for messages."""
+ENDINGS: Final = ", ".join(sorted(EXTENSIONS))  # file endings of images, for messages
 
 
 @dataclass(frozen=True, slots=True)

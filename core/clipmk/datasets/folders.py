@@ -18,8 +18,7 @@ NOISE: Final = frozenset(
 )
 """Folders that a system writes, in lower case: thumbnails, deleted files, recovered files."""
 
-RESULTS: Final = ("study.json", "plan.parquet")
-"""Files that are in the folder of a study's results."""
+RESULTS: Final = ("study.json", "plan.parquet")  # files that are in the folder of a study's results
 
 
 def open_folder(spec: str, limit: int | None, columns: Columns) -> Dataset:

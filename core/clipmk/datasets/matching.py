@@ -12,8 +12,7 @@ from clipmk.system.text import counted, listed, noted, one_or_many, quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 from clipmk.vocabulary.vocabulary import Vocabulary, available, load_vocabulary
 
-SHOWN: Final = 5
-"""Most unknown labels in a message."""
+SHOWN: Final = 5  # most unknown labels in a message
 _DESCRIPTORS: Final = "{class: [descriptor, ...]}"
 
 _WORDNET = re.compile(r"(n\d{8})(?:[\s_-].*)?", re.ASCII | re.DOTALL)

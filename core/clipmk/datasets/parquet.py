@@ -27,8 +27,7 @@ from clipmk.images.decoder import Picture, read_picture
 from clipmk.system.parquet import open_parquet
 from clipmk.system.text import encodable, quoted
 
-ROW_GROUPS: Final = 2
-"""Row groups that stay in memory; hubs write 100 to 1,000 images in each."""
+ROW_GROUPS: Final = 2  # row groups that stay in memory; hubs write 100 to 1,000 images in each
 
 _BYTES = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")  # names of a column of bytes
 

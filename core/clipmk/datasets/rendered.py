@@ -12,8 +12,7 @@ from clipmk.world.conditions import ALL_SPLITS, SPLITS
 from clipmk.world.sampling import class_at
 from clipmk.world.scene import SMALLEST_SIZE, render_scene
 
-SCENES = 600
-"""Scenes by default."""
+SCENES = 600  # scenes by default
 
 _OPTIONS: dict[str, tuple[int, int, int | None]] = {
     "scenes": (SCENES, 1, None),

@@ -26,13 +26,11 @@ _SHOWN = 8  # most columns that a message names
 _WHOLE = re.compile(r"\d+(\.0*)?", re.ASCII)
 
 
-TRUTH_FILE: Final = "truth.json"
-"""Written by `clipmk world export`, and beside the sample images."""
+TRUTH_FILE: Final = "truth.json"  # written by `clipmk world export`, and beside the sample images
 TABLE_FILES: Final = ("metadata.csv", "metadata.jsonl", "labels.csv")
 """Tables of images below their folder and of labels; the last one that is there counts most."""
 LABEL_FILES: Final = (TRUTH_FILE, *TABLE_FILES)
-LABEL_BYTES: Final = 512 * 2**20
-"""Largest label file read."""
+LABEL_BYTES: Final = 512 * 2**20  # largest label file read
 
 
 class ColumnError(InputError):

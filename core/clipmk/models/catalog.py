@@ -22,8 +22,7 @@ _log = logging.getLogger(__name__)
 
 EMBEDDED, HUB, LOCAL, CHECKPOINT = "embedded/", "hf-hub:", "local-dir:", "checkpoint:"
 """Prefixes of model ids; all other ids are open_clip's NAME:TAG, registered names, or checkpoint files."""
-RANDOM = "random"
-"""The tag of random weights, for measuring and testing only."""
+RANDOM = "random"  # the tag of random weights, for measuring and testing only
 
 POOLS = ("zoo", "paper13")
 """Pools with a name: the embedded models, and the paper's 13 in the order of its table."""

@@ -25,8 +25,7 @@ from clipmk.models.local import cache_folder, folder_name
 from clipmk.system.files import file_lock
 from clipmk.system.text import byte_size, cause
 
-LOCK_SECONDS = 5.0
-"""Longest wait for another process that downloads the same file."""
+LOCK_SECONDS = 5.0  # longest wait for another process that downloads the same file
 
 _SPARE = 2**20  # bytes of the disk that stay free
 
@@ -44,8 +43,7 @@ class Transfer:
     """Bytes of the file; None where the hub does not say."""
 
 
-TransferCallback = Callable[[Transfer], None]
-"""Called at the start and after every chunk."""
+TransferCallback = Callable[[Transfer], None]  # called at the start and after every chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

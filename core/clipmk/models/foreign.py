@@ -15,20 +15,16 @@ from clipmk.system.locations import json_asset
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONFIG_NAME = "config.json"
-"""Name of the configuration in a folder or a repository."""
+CONFIG_NAME = "config.json"  # name of the configuration in a folder or a repository
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Names of weight files and of indices of their shards, in the order of preference of `transformers`."""
 PREPROCESSOR_NAMES = ("preprocessor_config.json", "processor_config.json")
-TRUNK = "vit_base_patch16_siglip_224"
-"""timm's architecture of SigLIP image towers; `convert` gives the sizes."""
-OWN_TOKENIZER = "its own"
-"""Stands for a tokenizer that is in the folder or the repository of the model."""
+TRUNK = "vit_base_patch16_siglip_224"  # timm's architecture of SigLIP image towers; `convert` gives the sizes
+OWN_TOKENIZER = "its own"  # stands for a tokenizer that is in the folder or the repository of the model
 
 MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 """What reading the configuration of a stranger raises."""
-KINDS = ("clip", "siglip")
-"""The `model_type` of configurations that can be converted."""
+KINDS = ("clip", "siglip")  # the `model_type` of configurations that can be converted
 _OPENAI_VOCABULARY = 49408
 _PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
 """Matrices that open_clip stores transposed."""

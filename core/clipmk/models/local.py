@@ -34,10 +34,8 @@ WEIGHT_NAMES = (
     "model.pth",
 )
 """Usual names of weight files in a folder, in open_clip's order of preference."""
-INDEX = ".index.json"
-"""Ending of an index of shards."""
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", INDEX)
-"""Endings of weight files."""
+INDEX = ".index.json"  # ending of an index of shards
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", INDEX)  # endings of weight files
 
 _NOT_A_MODEL = re.compile(
     r"(optim|scheduler|scaler|sampler|training_args|trainer_state|rng_state|random_states|adapter_|open_clip_config)",

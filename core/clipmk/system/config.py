@@ -23,8 +23,7 @@ from clipmk.system.text import printable, quoted
 _warn_once = functools.cache(logging.getLogger(__name__).warning)
 _SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 
-DEFAULT_MODEL: Final = "embedded/rn-parts"
-"""Explains where no model is named."""
+DEFAULT_MODEL: Final = "embedded/rn-parts"  # explains where no model is named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

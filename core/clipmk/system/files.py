@@ -15,8 +15,7 @@ from clipmk.system.text import byte_size, cause, printable, quoted
 
 _log = logging.getLogger(__name__)
 
-NEARBY_LIMIT = 5000
-"""Most folder entries read to suggest a name."""
+NEARBY_LIMIT = 5000  # most folder entries read to suggest a name
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that Git LFS has left in the place of the real one."""

@@ -21,11 +21,9 @@ from clipmk.system.text import cause, printable, quoted
 TABLES = ("models", "settings", "keys")
 """Tables of the config file: "keys.tree.leave_out" is the entry "tree.leave_out" of [keys]."""
 
-LOCK_SECONDS = 10.0
-"""Longest wait for another process that writes the file."""
+LOCK_SECONDS = 10.0  # longest wait for another process that writes the file
 
-Value = str | int | float | bool | None
-"""Value of a key; None removes the key."""
+Value = str | int | float | bool | None  # value of a key; None removes the key
 
 _BOM = b"\xef\xbb\xbf"
 

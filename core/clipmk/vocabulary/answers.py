@@ -14,8 +14,7 @@ from clipmk.vocabulary.lint import plain_words
 from clipmk.vocabulary.reader import checked_text, checked_texts, cleaned
 from clipmk.vocabulary.vocabulary import IMAGENET_TEMPLATES, Vocabulary
 
-MISSING = 5
-"""Most classes without an answer in a message."""
+MISSING = 5  # most classes without an answer in a message
 
 _FENCED = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _THOUGHT = re.compile(r"</(think|thinking|thought|reasoning)>", re.IGNORECASE)

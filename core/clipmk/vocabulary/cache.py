@@ -34,16 +34,14 @@ ALIGNMENT = 64
 """Bytes: a cache line, torch's own alignment on a CPU. A product of the same numbers can differ in its last bit with
 their place relative to a cache line, so mapped rows start where rows in memory would."""
 
-Keys = NDArray[np.bytes_]
-"""(rows,) digests of 16 bytes, dtype S16."""
+Keys = NDArray[np.bytes_]  # (rows,) digests of 16 bytes, dtype S16
 
 
 class DamagedError(ValueError):
     """A file does not hold what was written."""
 
 
-UNREADABLE = (OSError, SafetensorError, DamagedError)
-"""What `read` raises for a file that cannot be used."""
+UNREADABLE = (OSError, SafetensorError, DamagedError)  # what `read` raises for a file that cannot be used
 
 
 class Stored(NamedTuple):

@@ -46,14 +46,11 @@ if TYPE_CHECKING:
     from clipmk.backbones.backbone import Backbone
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-CHUNK = 2**15
-"""Texts that are embedded and held in memory at once."""
+CHUNK = 2**15  # texts that are embedded and held in memory at once
 
-LARGE = 2**28
-"""Bytes from which a matrix is assembled in a file instead of in memory."""
+LARGE = 2**28  # bytes from which a matrix is assembled in a file instead of in memory
 
-LOCK_SECONDS = 600.0
-"""Longest wait for another process that embeds the same vocabulary."""
+LOCK_SECONDS = 600.0  # longest wait for another process that embeds the same vocabulary
 
 PROBE = "a photo of a probe"
 """Embedded to tell modules in memory apart: equal weights can still differ in their activation."""

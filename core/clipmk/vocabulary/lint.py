@@ -16,17 +16,14 @@ from clipmk.system.locations import assets_dir
 if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
-SIMILAR = 0.75
-"""Two words in otherwise equal descriptors are similar when difflib's ratio is above this."""
+SIMILAR = 0.75  # two words in otherwise equal descriptors are similar when difflib's ratio is above this
 
 PREFIX = 3
 """... and when they share this many first letters; this also keeps the number of comparisons small."""
 
-BUCKET_LIMIT = 40
-"""Most descriptors compared pairwise within one group of otherwise equal ones."""
+BUCKET_LIMIT = 40  # most descriptors compared pairwise within one group of otherwise equal ones
 
-SHORTEST = 3
-"""Characters; shorter descriptors are odd."""
+SHORTEST = 3  # characters; shorter descriptors are odd
 
 LONGEST = 60
 """Characters; a longer descriptor is odd if it is also more than three times as long as the median."""
@@ -35,8 +32,7 @@ OWN_DESCRIPTORS = 2
 """Descriptors a class should have that another class lacks: with only one, a model that misjudges it cannot tell the
 two classes apart."""
 
-EXAMPLES = 5
-"""Examples per kind in `VocabularyReport.problems`."""
+EXAMPLES = 5  # examples per kind in `VocabularyReport.problems`
 
 _ARTICLES = frozenset({"a", "an", "the"})
 

@@ -14,17 +14,14 @@ from clipmk.errors import UsageError, VocabularyError, raised_as, suggest
 from clipmk.system.files import decoded
 from clipmk.system.text import is_unsafe, noted, printable, quoted
 
-MAX_BYTES = 64 * 2**20
-"""Largest vocabulary file or class list read."""
+MAX_BYTES = 64 * 2**20  # largest vocabulary file or class list read
 
 FILE_ENDING = re.compile(r"\.(txt|json|csv|tsv|lst)$", re.IGNORECASE)
 """How the name of a file ends, even if it does not exist."""
 
-MAX_LENGTH = 300
-"""Most characters of a class name, template or descriptor; text towers read no further."""
+MAX_LENGTH = 300  # most characters of a class name, template or descriptor; text towers read no further
 
-FAULTS = 8
-"""Most faults of one file that a message lists."""
+FAULTS = 8  # most faults of one file that a message lists
 
 _KEYS = ("name", "description", "classes", "templates", "descriptors", "descriptor_template", "by_class", "attributes")
 

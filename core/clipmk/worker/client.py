@@ -25,14 +25,11 @@ from clipmk.worker.protocol import Done, ExplainImages, Failed, Greeting, Hello,
 from clipmk.worker.session import Session
 from clipmk.worker.unix_socket import Peer, listener_pid, peer_of, supported
 
-GREETING_SECONDS = 5.0
-"""For a server to greet; it may be importing torch meanwhile."""
+GREETING_SECONDS = 5.0  # for a server to greet; it may be importing torch meanwhile
 SILENCE_SECONDS = 30.0
 """Without a sign of life for so long, a server counts as lost; a healthy one gives one a second."""
-SEND_SECONDS = 60.0
-"""For a server to take a request."""
-STOP_SECONDS = 10.0
-"""For a server to end."""
+SEND_SECONDS = 60.0  # for a server to take a request
+STOP_SECONDS = 10.0  # for a server to end
 VARIABLES = (
     *("CLIPMK_CACHE_DIR", "CLIPMK_MAX_MEGAPIXELS", "XDG_CACHE_HOME", "HOME", "HF_HOME", "HF_HUB_CACHE"),
     *("HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN"),

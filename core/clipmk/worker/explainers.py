@@ -20,16 +20,13 @@ from clipmk.worker.session import Session
 if TYPE_CHECKING:
     from clipmk.pipeline.explainer import Explainer
 
-VOCABULARIES = 8
-"""How many vocabularies are kept."""
-EXTENDED = 8
-"""How many explainers with added classes are kept."""
+VOCABULARIES = 8  # how many vocabularies are kept
+EXTENDED = 8  # how many explainers with added classes are kept
 
 Stamp = tuple[str, int, int]
 """Absolute path, time of the last change in nanoseconds and size in bytes: another content, another stamp."""
 
-ExplainerKey = tuple[object, ...]
-"""All that an explainer is made of, up to the files of its model."""
+ExplainerKey = tuple[object, ...]  # all that an explainer is made of, up to the files of its model
 
 
 class Explainers:

@@ -19,16 +19,11 @@ from clipmk.worker import protocol
 from clipmk.worker.protocol import CANCELLED, Answer, Failed, Final, Progress, Request, encode
 from clipmk.worker.session import Session
 
-INTERVAL = 0.05
-"""Seconds between two messages about the progress of one stage."""
-WRITE_SECONDS = 10.0
-"""For a client to take an answer."""
-HELLO_SECONDS = 10.0
-"""For a client to send its first line; from then on it may take its time."""
-ATTACH_SECONDS = 60.0
-"""For the bytes of an image to arrive."""
-MOST_WAITING = 64
-"""Requests that one client may have waiting."""
+INTERVAL = 0.05  # seconds between two messages about the progress of one stage
+WRITE_SECONDS = 10.0  # for a client to take an answer
+HELLO_SECONDS = 10.0  # for a client to send its first line; from then on it may take its time
+ATTACH_SECONDS = 60.0  # for the bytes of an image to arrive
+MOST_WAITING = 64  # requests that one client may have waiting
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,7 @@ from clipmk.worker.jobs import Client, JobQueue, converse
 from clipmk.worker.protocol import Greeting
 from clipmk.worker.service import Service
 
-REFUSED = 2
-"""Exit status when the app sent what is not a message of this version."""
+REFUSED = 2  # exit status when the app sent what is not a message of this version
 
 
 def main() -> None:

@@ -22,19 +22,14 @@ from clipmk.worker.session import Session
 VERSION = 6
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
-CANCELLED = "cancelled"
-"""Code of the failure that answers a cancelled request."""
+CANCELLED = "cancelled"  # code of the failure that answers a cancelled request
 
-REQUEST_BYTES = 64 * 2**20
-"""Longest line of a client: a survey of some hundred thousand images."""
-ATTACHED_BYTES = 64 * 2**20
-"""Largest image that is sent instead of named."""
-ANSWER_BYTES = 256 * 2**20
-"""Longest line of the worker."""
+REQUEST_BYTES = 64 * 2**20  # longest line of a client: a survey of some hundred thousand images
+ATTACHED_BYTES = 64 * 2**20  # largest image that is sent instead of named
+ANSWER_BYTES = 256 * 2**20  # longest line of the worker
 
 
-A_co = TypeVar("A_co", bound="Final", covariant=True)
-"""The final answer to a request."""
+A_co = TypeVar("A_co", bound="Final", covariant=True)  # the final answer to a request
 
 # Client to worker.
 

@@ -25,14 +25,11 @@ from clipmk.worker.protocol import Greeting, encode
 from clipmk.worker.service import Service
 from clipmk.worker.unix_socket import listening, peer_of
 
-CLIENTS = 32
-"""At once; more are turned away, and do their work themselves."""
-OWN_DESCRIPTORS = 32
-"""File descriptors that are kept from clients: models are read from files."""
+CLIENTS = 32  # at once; more are turned away, and do their work themselves
+OWN_DESCRIPTORS = 32  # file descriptors that are kept from clients: models are read from files
 PULSE_SECONDS = 1.0
 """Between two signs of life to clients that wait; also the pause in accepting clients when file descriptors run out."""
-END_SECONDS = 3.0
-"""For the request being processed to notice that it is cancelled."""
+END_SECONDS = 3.0  # for the request being processed to notice that it is cancelled
 
 _log = logging.getLogger(__name__)
 

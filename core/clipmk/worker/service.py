@@ -30,16 +30,11 @@ if TYPE_CHECKING:
     from clipmk.pipeline.explainer import Explainer
     from clipmk.settings import Settings
 
-SURVEY_BATCH = 8
-"""Most images per forward of a survey."""
-PICTURE_BYTES = 256 * 2**20
-"""What decoded pictures may take; the latest is kept whatever its size."""
-EXPLANATIONS = 64
-"""How many explanations are kept."""
-ENCODED = 16
-"""How many encoded images are kept, to ask them for other words or classes."""
-STDIN = "-"
-"""Name of an image that is attached."""
+SURVEY_BATCH = 8  # most images per forward of a survey
+PICTURE_BYTES = 256 * 2**20  # what decoded pictures may take; the latest is kept whatever its size
+EXPLANATIONS = 64  # how many explanations are kept
+ENCODED = 16  # how many encoded images are kept, to ask them for other words or classes
+STDIN = "-"  # name of an image that is attached
 
 Value = TypeVar("Value")
 _AboutImage = protocol.Explain | protocol.WhatIf | protocol.Compare

@@ -13,13 +13,11 @@ from clipmk.errors import ClipmkError, raised_as
 from clipmk.system.files import file_lock
 from clipmk.system.text import quoted
 
-BACKLOG = 32
-"""Clients that may wait to be accepted."""
+BACKLOG = 32  # clients that may wait to be accepted
 LONGEST_PATH = 100
 """Bytes: the kernel's own limit for the name of a socket is 107 on Linux and less elsewhere."""
 
-WAIT_SECONDS = 5.0
-"""For another server that is starting, or to accept a connection."""
+WAIT_SECONDS = 5.0  # for another server that is starting, or to accept a connection
 
 
 class Peer(NamedTuple):

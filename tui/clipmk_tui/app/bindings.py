@@ -40,8 +40,7 @@ with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _f
 
 _DEFAULT_KEYS: Final = {binding.id: binding.key for bindings in KEY_BINDINGS.values() for binding in bindings}
 
-BINDING_IDS: Final = frozenset(_DEFAULT_KEYS)
-"""By these the user's config names actions."""
+BINDING_IDS: Final = frozenset(_DEFAULT_KEYS)  # by these the user's config names actions
 
 NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "escape", "backspace"})
 """Keys without a character that work through tmux and SSH."""

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 Mode = Literal["plain", "parts", "concept"]
 """The picture alone; all parts tinted; the lit parts only. Where parts are lit, the rest is dimmed."""
 
-Depth = Literal["16", "256", "true"]
-"""How many colours a terminal has."""
+Depth = Literal["16", "256", "true"]  # how many colours a terminal has
 
 _Rgb = tuple[int, int, int]
 

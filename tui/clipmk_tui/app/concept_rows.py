@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 Answers = tuple[tuple[str, "Asked | None"], ...]
 """Texts that the user asked for, the latest first, and what the model says of each; None: awaited."""
 
-NOTHING = "–"
-"""In a column that does not apply."""
+NOTHING = "–"  # in a column that does not apply
 _NOT_SEEN = "not seen"
 _GAP = 2  # cells between two columns
 _TIED = 4  # cells of a cosine, `.831`

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from clipmk.explanation import Explanation
 
-Kind = Literal["json", "png", "html"]
-"""What can be written; also the file's ending."""
+Kind = Literal["json", "png", "html"]  # what can be written; also the file's ending
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -13,8 +13,7 @@ from clipmk.errors import UsageError
 from clipmk.system.locations import config_path
 from clipmk.system.text import cause, quoted
 
-SAMPLES = "the sample images"
-"""Stands for the folder of the sample images, wherever they are."""
+SAMPLES = "the sample images"  # stands for the folder of the sample images, wherever they are
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from clipmk.vocabulary.classes import ClassIndex, class_key
 
 _FIRST = "fox-typical-09.png"  # the sample image that is shown first: one that anybody recognises
 
-Predictions = Mapping[str, tuple[str, float]]
-"""Path of an image -> (predicted class, its probability)."""
+Predictions = Mapping[str, tuple[str, float]]  # path of an image -> (predicted class, its probability)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from clipmk_tui.app.app import ClipmkApp
     from clipmk_tui.app.engine.worker import Engine
 
-MIN_COLUMNS = 60
-"""Narrower terminals are refused."""
+MIN_COLUMNS = 60  # narrower terminals are refused
 
 _GRACE = 3.0  # seconds that the app has to end after a signal
 

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from clipmk_tui.app.concept_rows import Answers
     from clipmk_tui.app.image_list import ImageList, Item
 
-KEPT = 512
-"""Explanations kept at most; the least recently used ones go first."""
+KEPT = 512  # explanations kept at most; the least recently used ones go first
 
 PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """Types of numbers as `--precision` names them."""
 
-COMPARED = 13
-"""Most models in one comparison."""
+COMPARED = 13  # most models in one comparison
 
 _Key = tuple[str, str, str | None]  # (image, model, class asked for; None: the predicted one)
 

@@ -18,8 +18,7 @@ from clipmk.system.text import quoted
 from clipmk_tui.cli.errors import remember
 from clipmk_tui.cli.streams import logging_to_stderr
 
-INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"
-"""Panels of the help."""
+INPUT, SETTINGS, OUTPUT, MESSAGES = "Input", "Settings", "Output", "Messages"  # panels of the help
 
 
 def option(panel: str | None, name: str, text: str, *short: str, **more: Any) -> Any:

@@ -17,11 +17,9 @@ from clipmk_tui.show.signs import encoding_of, readable
 if TYPE_CHECKING:
     from rich.console import Console
 
-PLAIN_WIDTH = 100
-"""Columns if stdout is not a terminal and COLUMNS is not set."""
+PLAIN_WIDTH = 100  # columns if stdout is not a terminal and COLUMNS is not set
 
-NARROWEST = 60
-"""Fewest columns that text is laid out for; narrower terminals wrap its lines."""
+NARROWEST = 60  # fewest columns that text is laid out for; narrower terminals wrap its lines
 
 
 class ReaderGone(Exception):  # noqa: N818 - nothing went wrong

@@ -16,10 +16,8 @@ from clipmk_tui.show import comparison_table as grid
 from clipmk_tui.show.signs import ANSI, FAILED, NEITHER, RIGHT, SIGN, WORD, WRONG, Kind
 from clipmk_tui.show.text import shown, sparkline
 
-ROWS_SHOWN: Final = 20
-"""Concepts that the command lists without --verbose."""
-BEST: Final = "▲"
-"""Marks the highest AUC within a family."""
+ROWS_SHOWN: Final = 20  # concepts that the command lists without --verbose
+BEST: Final = "▲"  # marks the highest AUC within a family
 BEST_WORDS: Final = f"{BEST} best AUC of its family"
 
 _FACTS: Final = ("says", "", "tied", "beats", "strength", "AUC", "/ chance", "unpadded", "dynamics")

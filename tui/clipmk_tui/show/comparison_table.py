@@ -22,18 +22,15 @@ from clipmk_tui.show.text import family_words, fitted
 
 AWAITED: Final = "…"
 UNKNOWN_FAMILY: Final = "?"
-COUNTED: Final = f"{SIGN['mutual']}/seen"
-"""What the last column counts of a concept."""
+COUNTED: Final = f"{SIGN['mutual']}/seen"  # what the last column counts of a concept
 
 _NARROWEST, _ROOMY, _WIDEST = 3, 9, 20
 """Cells of a column, the gap to the next one included: at least, where there is room, at most."""
-_LABEL, _LONGEST_LABEL = 22, 44
-"""Cells of a row's name where there is room, and at most."""
+_LABEL, _LONGEST_LABEL = 22, 44  # cells of a row's name where there is room, and at most
 _HEAD_LINES: Final = 3  # lines that a model's name may take
 
 
-Mark = Kind | Literal["right", "wrong"]
-"""What a sign stands for; its colour follows from it."""
+Mark = Kind | Literal["right", "wrong"]  # what a sign stands for; its colour follows from it
 
 
 class Cell(NamedTuple):

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
 
 Protocol = Literal["kitty", "sixel"]
 
-Tile = tuple[int, int, str]
-"""(rows down, columns right, sequence): one that is written with the cursor there."""
+Tile = tuple[int, int, str]  # (rows down, columns right, sequence): one that is written with the cursor there
 
-GRAPHICS: Final = ("auto", "half-blocks", "kitty", "sixel")
-"""What a user may ask for."""
+GRAPHICS: Final = ("auto", "half-blocks", "kitty", "sixel")  # what a user may ask for
 
 _KITTY_TERMS: Final = ("xterm-kitty", "xterm-ghostty")
 _SIXEL_PROGRAMS: Final = ("WezTerm", "iTerm.app")

@@ -19,13 +19,10 @@ from clipmk.worker.protocol import Answer, Failed, Greeting, Hello, Message, Par
 from clipmk.worker.session import Session
 from clipmk_tui.app.engine.transports import Child, Server, Transport
 
-SHORT_BYTES = 2**15
-"""A line up to this long is decoded at once (about 3 ms); a longer one in a thread."""
-PATIENCE = 2.0
-"""Seconds until a child that does not stop a cancelled request is ended."""
+SHORT_BYTES = 2**15  # a line up to this long is decoded at once (about 3 ms); a longer one in a thread
+PATIENCE = 2.0  # seconds until a child that does not stop a cancelled request is ended
 CLOSE_SECONDS = 0.4
-DEATHS = 2
-"""A request over which the child died so often is not asked again."""
+DEATHS = 2  # a request over which the child died so often is not asked again
 OnPartial = Callable[[Partial], None]
 """Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `Predicted`."""
 

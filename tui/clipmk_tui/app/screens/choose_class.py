@@ -9,8 +9,7 @@ from textual.widgets import Input, Static
 from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
 from clipmk_tui.app.screens.search import Matches, SearchDialog
 
-OWN = ""
-"""Chosen in place of a class: what the model predicts."""
+OWN = ""  # chosen in place of a class: what the model predicts
 
 
 class ChooseClassScreen(SearchDialog["str | None"]):

@@ -19,8 +19,7 @@ from clipmk_tui.app.screens.dialog import Dialog
 from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
 
-Rows = Sequence[tuple[str, str]]
-"""(sign or keys, what it means)."""
+Rows = Sequence[tuple[str, str]]  # (sign or keys, what it means)
 
 _WIDEST = 14  # cells of the column of signs and keys at most
 

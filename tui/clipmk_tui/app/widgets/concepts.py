@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk_tui.app.concept_rows import Answers
 
-Row = GroupRow | ConceptRow | PartRow | str
-"""A text: a line about what was asked for."""
+Row = GroupRow | ConceptRow | PartRow | str  # a text: a line about what was asked for
 
 _HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tied, not seen"}
 

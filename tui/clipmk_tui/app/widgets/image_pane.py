@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from clipmk_tui.app.canvas import Canvas, Depth, Frame, Mode, Shapes
     from clipmk_tui.app.heat import Heat
 
-Spans = Mapping[int, tuple[int, int]]
-"""Row -> (first, past the last) column that is written again."""
+Spans = Mapping[int, tuple[int, int]]  # row -> (first, past the last) column that is written again
 
 MODES: dict[Mode, str] = {"parts": "", "concept": "concept under the cursor", "plain": "plain"}
 """The modes in the order in which they are cycled -> the pane's subtitle."""

@@ -17,8 +17,7 @@ from clipmk_tui.show.signs import RIGHT, WRONG
 from clipmk_tui.show.text import bar
 
 _NAME = 9  # cells that a class name gets before the bar gets any
-_BAR, _SHORTEST_BAR = 60, 4
-"""Cells of a bar at most, and where the names are long."""
+_BAR, _SHORTEST_BAR = 60, 4  # cells of a bar at most, and where the names are long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from clipmk_tui.cli.commands.explain.results import Result
     from clipmk_tui.cli.commands.explain.writers import FailureLog
 
-FEWEST, MOST = 2, 13
-"""Models that can be compared."""
+FEWEST, MOST = 2, 13  # models that can be compared
 
 EPILOG = (
     "AUC is comparable only within one family of models; the highest of a family is marked.  "

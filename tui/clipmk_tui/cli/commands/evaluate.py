@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
 MEASURES = ("truth", "reasons", "path", "sanity", "faithfulness", "zero_shot")
 """Keys of the JSON document, and the options that ask for them with `_` for `-`."""
-OF_SCENES = ("truth", "reasons", "path", "sanity")
-"""Need rendered scenes and the vocabulary of their world."""
-WORLD_SPLITS = ("test", "counterfactual")
-"""Measured on by default: held out, as usual and against type."""
+OF_SCENES = ("truth", "reasons", "path", "sanity")  # need rendered scenes and the vocabulary of their world
+WORLD_SPLITS = ("test", "counterfactual")  # measured on by default: held out, as usual and against type
 SCENES = 500
 
 ModelReports = tuple[str, "dict[str, Report] | Failure"]

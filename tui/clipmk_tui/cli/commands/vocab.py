@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List vocabularies, show one, check one, build one.")
 
-PROBLEMS = 3
-"""Exit status of `check` if it finds problems."""
+PROBLEMS = 3  # exit status of `check` if it finds problems
 
 _NAME = "A vocabulary's name, or a JSON file, such as a language model's lists of descriptors per class."
 Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help=_NAME, autocompletion=o.complete_vocabulary)]

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
     from clipmk.records import VisionConcept
 
-LANGUAGE_SHOWN = 5
-"""Language-only concepts listed without --verbose."""
-VISION_SHOWN = 8
-"""Vision-only concepts listed without --verbose."""
+LANGUAGE_SHOWN = 5  # language-only concepts listed without --verbose
+VISION_SHOWN = 8  # vision-only concepts listed without --verbose
 
 _DIM = "dim"
 _BAR, _SHORT_BAR = 12, 4

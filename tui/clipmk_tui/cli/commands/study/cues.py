@@ -19,8 +19,7 @@ from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import data_stream, logging_to_stderr
 from clipmk_tui.show.text import shown
 
-SHOWN = 5
-"""Cues of each kind that are printed per model."""
+SHOWN = 5  # cues of each kind that are printed per model
 
 
 def run(

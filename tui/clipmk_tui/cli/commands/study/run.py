@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from clipmk.datasets.entries import Dataset
     from clipmk.study.run import StudyOutcome
 
-FAILURES_NAMED: Final = 3
-"""Images that could not be explained and are named on stderr."""
-LINE_SECONDS: Final = 30.0
-"""Between two lines if stderr is not a terminal."""
+FAILURES_NAMED: Final = 3  # images that could not be explained and are named on stderr
+LINE_SECONDS: Final = 30.0  # between two lines if stderr is not a terminal
 
 
 class StudyProgress(Stages):
