@@ -7,8 +7,10 @@ without `b.` the first; a bare or quoted word is a part of the image's name.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from operator import eq, ge, gt, le, lt, ne
+from typing import Final, NamedTuple
+
+import pyarrow.compute as pc
 
 from clipmk.errors import InputError, suggest
 from clipmk.system.text import printable, quoted
@@ -19,6 +21,7 @@ TEXTS: Final = ("class", "predicted", "concept", "seen")
 """Followed by a colon and a text: true class, predicted class, mutual concept, vision concept."""
 POSSIBLE: Final = 'possible: wrong right failed marked noted, a != b, only a, p < .05, class:boat, concept:"a red sail"'
 
+_COMPARE: Final = {"<": lt, "<=": le, ">": gt, ">=": ge, "=": eq, "==": eq, "!=": ne}
 _QUOTED, _NUMBER, _END = r'"(?:[^"\\]|\\.)*"', r"-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?%?", r'(?![^\s"])'
 _TERM: Final = re.compile(
     rf"""(?P<not>not)(?=\s) | a\s*(?P<same>[!=]?=)\s*b{_END} | only\s+(?P<only>[ab]){_END}
@@ -28,7 +31,6 @@ _TERM: Final = re.compile(
     | (?P<name>{_QUOTED}|(?!(?:only|not){_END})[^\s"<>=!:]+{_END}(?!\s*[<>=!:]))""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-
 _REASONS: Final = {
     **dict.fromkeys(("a", "b"), "is a model; two models are compared by a == b or a != b"),
     "only": "must be followed by a or b",
@@ -48,24 +50,20 @@ class FilterError(InputError):
         super().__init__(f"{reason}\n  {printable(text)}\n  {' ' * len(printable(text[:position]))}^")
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One condition."""
+class Term(NamedTuple):
+    """One condition: its name is one of `FLAGS`, `NUMBERS`, `TEXTS`, or "same", "only", "name"."""
 
-    kind: str
-    """"flag", "number", "field", "same" (the models predict the same), "only" (right in one model) or "name"."""
     name: str
-    """One of `FLAGS`, `NUMBERS`, `TEXTS`; empty for other kinds."""
     side: str
     """The model: "a" or "b"."""
-    operator: str
     value: str
-    negated: bool
     position: int
+    negated: bool
+    accepts: pc.Expression | None
+    """On the columns of an `image_table`; None for one of `TEXTS`, which the table looks up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """Conditions that are all required."""
 
     text: str
@@ -74,7 +72,7 @@ class Filter:
     @property
     def hint(self) -> str | None:
         """A remark on a part of a name that is close to the language's own words, for when nothing matches."""
-        words = [term.value for term in self.terms if term.kind == "name"]
+        words = [term.value for term in self.terms if term.name == "name"]
         found = ((word, suggest(word, (*FLAGS, *NUMBERS, *TEXTS, "only"))) for word in words)
         return next((f"{quoted(word)} is part of a name; {near}" for word, near in found if near[:5] == "close"), None)
 
@@ -88,35 +86,46 @@ def parse_filter(text: str) -> Filter:
     """Parse a filter, FilterError if that is not possible; the empty one accepts every image."""
     terms, negated, position = list[Term](), False, 0
     while rest := text[position:].lstrip():
-        position = len(text) - len(rest)
-        found = _TERM.match(text, position)
+        found = _TERM.match(rest)
         if found is None:
-            raise FilterError(text, position, _reason(rest))
-        if found["not"]:
-            negated = not negated
-        else:
-            kind = next(name for name in ("flag", "number", "field", "same", "only", "name") if found[name])
-            value = found["value"] or found["text"] or found["name"] or ""
-            if value[:1] == '"':
-                value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
-            name = found[kind].lower() if kind in {"flag", "number", "field"} else ""
-            operator = found["operator"] or found["same"] or ""
-            side = (found["only"] or found["side"] or "a").lower()
-            terms.append(Term(kind, name, side, "==" if operator == "=" else operator, value, negated, position))
-            negated = False
-        position = found.end()
+            raise FilterError(text, len(text) - len(rest), _reason(rest))
+        if not found["not"]:
+            terms.append(_term(found, len(text) - len(rest), negated=negated))
+        negated = not negated if found["not"] else False
+        position = len(text) - len(rest) + found.end()
     if negated:
         raise FilterError(text, len(text), f"'not' must be followed by a term; {POSSIBLE}")
     return Filter(text, tuple(terms))
 
 
+def _term(found: re.Match[str], position: int, *, negated: bool) -> Term:
+    name = (found["flag"] or found["number"] or found["field"] or "").lower()
+    side = (found["only"] or found["side"] or "a").lower()
+    value = found["value"] or found["text"] or found["name"] or ""
+    if value[:1] == '"':
+        value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+    right, other = (pc.field(f"{one}.correct") for one in (side, "a" if side == "b" else "b"))
+    accepts = {"right": right, "wrong": ~right, "failed": pc.field(f"{side}.error").is_valid()}.get(name)
+    if found["same"]:
+        name, accepts = "same", _COMPARE[found["same"]](pc.field("a.predicted"), pc.field("b.predicted"))
+    elif found["only"]:
+        name, accepts = "only", right & ~other
+    elif found["name"]:
+        name, accepts = "name", pc.match_substring(pc.field("name"), value, ignore_case=True)
+    elif found["number"]:
+        number = float(value.rstrip("%")) / (100 if value.endswith("%") else 1)
+        accepts = _COMPARE[found["operator"]](pc.field(name if name == "agree" else f"{side}.{name}"), number)
+    elif name in {"marked", "noted"}:
+        accepts = pc.field(name)
+    return Term(name, side, value, position, negated, accepts)
+
+
 def _reason(rest: str) -> str:
     """Why no term begins here, and what is possible."""
     word = re.split(r'[\s"<>=!:]', rest, maxsplit=1)[0].lower()
-    name = word[2:] if word[:2] in {"a.", "b."} else word
     if not word:
         return (
-            "this quote is not closed" if rest[0] == '"' else f"a name must stand before {quoted(rest[0])}; {POSSIBLE}"
+            "this quote is not closed" if rest[0] == '"' else f"a name is missing before {quoted(rest[0])}; {POSSIBLE}"
         )
-    why = _REASONS.get(name) or f"cannot be compared; {suggest(name, (*NUMBERS, *TEXTS))}"
-    return f"{quoted(word)} {why}"
+    name = word[2:] if word[:2] in {"a.", "b."} else word
+    return f"{quoted(word)} {_REASONS.get(name) or f'cannot be compared; {suggest(name, (*NUMBERS, *TEXTS))}'}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from filelock import Timeout
 
@@ -17,8 +16,6 @@ from clipmk.system.text import cause, is_unsafe, quoted
 
 STUDY_NOTES: Final = "notes.csv"
 FOLDER_NOTES: Final = ".clipmk-notes.csv"
-LONGEST: Final = 500
-"""Characters of a note."""
 
 _LIMIT: Final = 64 * 2**20
 _WAIT: Final = 2.0
@@ -26,8 +23,7 @@ _WAIT: Final = 2.0
 _COLUMNS: Final = ("image", "mark", "note")
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """What a person left on an image."""
 
     marked: bool = False
@@ -41,64 +37,46 @@ class Notes:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.warning: str | None = None
-        """Why notes are not saved; None: they are."""
-        self._unsaved: dict[str, Note] = {}
-        self._notes: dict[str, Note] = {}
+        self.path, self.warning, self._unsaved = path, "", dict[str, Note]()
+        self.entries: dict[str, Note] = {}
+        """Notes by image; another dict after each change."""
         try:
-            self._notes = self._read()
+            self.entries = self._read()
         except InputError as reason:
             self.warning = str(reason)
 
-    def __getitem__(self, key: str) -> Note:
+    def __getitem__(self, image: str) -> Note:
         """The note on an image; an empty one where there is none."""
-        return self._notes.get(key, Note())
+        return self.entries.get(image, Note())
 
-    def keys(self, *, marked: bool) -> list[str]:
-        """Images that are marked, or those with a text."""
-        return [key for key, note in self._notes.items() if (note.marked if marked else note.text)]
-
-    def mark(self, key: str, *, marked: bool) -> None:
+    def mark(self, image: str, *, marked: bool) -> None:
         """Mark an image, or remove its mark."""
-        self._change(key, Note(marked, self[key].text))
+        self._change(image, self[image]._replace(marked=marked))
 
-    def write(self, key: str, text: str) -> None:
+    def write(self, image: str, text: str) -> None:
         """Replace the note on an image by one trimmed line without control characters; an empty one removes it."""
         words = ("".join(one for one in word if not is_unsafe(one)) for word in text.split())
-        self._change(key, Note(self[key].marked, " ".join(filter(None, words))[:LONGEST].rstrip()))
+        self._change(image, self[image]._replace(text=" ".join(filter(None, words))))
 
-    def _change(self, key: str, note: Note) -> None:
-        self._unsaved[key] = self._notes[key] = note
-        lock = self.path.with_name(f".{self.path.name.lstrip('.')}.lock")
+    def _change(self, image: str, note: Note) -> None:
+        self._unsaved[image] = note
+        self.entries = {**self.entries, image: note}
         try:
-            with file_lock(lock, seconds=_WAIT):
-                kept = {one: note for one, note in (self._read() | self._unsaved).items() if note != Note()}
-                write_text(_written(kept), self.path)
-        except Timeout:
-            self.warning = f"{quoted(self.path)} is in use by another process; notes are kept for this session only"
-        except (OSError, ClipmkError) as reason:
+            with file_lock(self.path.with_name(f".{self.path.name.lstrip('.')}.lock"), seconds=_WAIT):
+                kept = {one: note for one, note in sorted((self._read() | self._unsaved).items()) if any(note)}
+                rows = [_COLUMNS, *((one, "x" if note.marked else "", note.text) for one, note in kept.items())]
+                csv.writer(text := io.StringIO(newline=""), quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+                write_text(text.getvalue(), self.path)
+        except (Timeout, OSError, ClipmkError) as reason:
             self.warning = f"notes are kept for this session only: {cause(reason)}"
         else:
-            self._notes, self._unsaved, self.warning = kept, {}, None
+            self.entries, self._unsaved, self.warning = kept, {}, ""
 
     def _read(self) -> dict[str, Note]:
-        """The notes in the file, none where it does not exist.
-
-        Raises:
-            InputError: it cannot be read or is malformed.
-        """
+        """The notes in the file, none where it does not exist; InputError if it is malformed."""
         if not self.path.exists():
             return {}
         columns, rows = read_rows(self.path, limit=_LIMIT, noun="notes", error=InputError)
         if tuple(columns) != _COLUMNS:
             raise InputError(f"notes {quoted(self.path)} have other columns than {', '.join(_COLUMNS)}")
-        return {key: Note(bool(mark), text) for key, mark, text in rows}
-
-
-def _written(notes: dict[str, Note]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows((key, "x" if note.marked else "", note.text) for key, note in sorted(notes.items()))
-    return text.getvalue()
+        return {image: Note(bool(mark), text) for image, mark, text in rows}

@@ -1,39 +1,42 @@
 """The table of images of a study, read from `tables/images.parquet`, or from its shards where that is missing.
 
-Read are the predictions of all models, and numbers and concepts of those that are shown. Nothing is written, so a study
-may be opened while a run works on it.
+Read are the predictions of all models, and the rest of those that are shown. Nothing is written, so a study may be
+opened while a run works on it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 from filelock import Timeout
 
-from clipmk.browse.image_table import RESULTS, UNKNOWN, Concepts, ImageTable, Results, flattened
+from clipmk.browse.image_table import MODEL, UNKNOWN, Concepts, ImageTable
 from clipmk.browse.notes import STUDY_NOTES, Notes
-from clipmk.errors import InputError, UsageError, suggest
+from clipmk.datasets.entries import FileReader
+from clipmk.datasets.opening import reader_of
+from clipmk.errors import InputError, UsageError, raised_as, suggest
+from clipmk.study.image_columns import encode
 from clipmk.study.manifest import StudyFolder, read_manifest
-from clipmk.study.results import Results as StudyResults
-from clipmk.study.results import read_results
-from clipmk.study.schema import IMAGE, PLAN, image_schema, images_schema
+from clipmk.study.plan import entry_of, missing_parts
+from clipmk.study.results import Results, read_results
+from clipmk.study.schema import PLAN, images_schema
 from clipmk.system.files import file_lock
-from clipmk.system.parquet import open_table, readable
-from clipmk.system.text import counted, quoted
+from clipmk.system.parquet import read_table
+from clipmk.system.text import counted, listed, quoted, slug
 
-_COLUMNS: Final = {"prob": "probability", "p": "class_swap_p", "m": "mutual_count", "mi": "mi_paper", "auc": "auc"}
-"""Field of `RESULTS` -> column."""
-_NEWER: Final = ("margin",)
-_CODES: Final = ("parts", "predicted", "error", "vision_concepts.list.element")
-"""Columns of texts that are read as codes."""
+_OF_TABLES: Final = "class_swap_p"
+"""The column that shards do not have."""
+_COLUMNS: Final = ("predicted", "error", _OF_TABLES, "probability", "mutual_count", "mi_paper", "auc")
+"""What becomes the columns of `MODEL`."""
+_FORMAT: Final = ds.ParquetFileFormat(dictionary_columns={"predicted", "vision_concepts.list.element"})
 
 
 class StudyTable(ImageTable):
@@ -47,34 +50,27 @@ class StudyTable(ImageTable):
         self.manifest = read_manifest(self.folder.manifest)
         self.parts = self.manifest.parts[0]
         """The part method whose numbers are shown."""
-        with open_table(self.folder.plan, PLAN) as file:
-            plan = file.read()
-        self.plan = plan.take(np.argsort(plan["image"].to_numpy())).combine_chunks()
-        """Rows of the table `PLAN`, by place."""
+        plan = read_table(self.folder.plan, PLAN, ["image", "key", "label", "shard"]).sort_by("image")
         models = [model.id for model in self.manifest.models]
-        keys = self.plan["key"].combine_chunks()
-        super().__init__(keys, self.plan["label"], models, Notes(self.folder.root / STUDY_NOTES))
-        self._numbers: dict[str, tuple[Results, dict[int, str]]] = {}
-        self._concepts: dict[str, Concepts] = {}
-        self.closing = contextlib.ExitStack()
-        """Closes the file that is read, and removes copies of images."""
-        self._shards = {
-            model: [number for number in range(self.manifest.shards) if self.folder.shard(model, number).is_file()]
-            for model in models
-        }
-        self._file: pq.ParquetFile | None = None
+        super().__init__(plan["key"], plan["label"], models, Notes(self.folder.root / STUDY_NOTES))
         images = self.folder.table("images")
+        self._files = {model: [images] for model in models}
         try:
-            if images.exists():
-                table = open_table(images, images_schema(self.manifest.asks), None, _NEWER, _CODES)
-                self._file = self.closing.enter_context(table)
-            self._read_predictions()
-        except InputError as reason:  # about the table: shards that cannot be read are left out
-            self.warnings.append(f"{reason}; the shards are read instead")
-            self._file = None
-            self._read_predictions()
-        self._warn()
-        right = ((self.predicted == self.labels) & (self.labels != UNKNOWN)).sum(axis=1)
+            rows = self._read_predictions()
+        except InputError as reason:
+            missing = missing_parts(self.folder, self.manifest)
+            for model in models:
+                sound = (
+                    number for number in range(self.manifest.shards) if model not in missing.shards.get(number, ())
+                )
+                self._files[model] = [self.folder.shard(model, number) for number in sound]
+            damaged = [f"damaged files are left out: {listed(missing.damaged, most=3)}"] if missing.damaged else []
+            unread = f"{reason}; the shards are read instead" if images.exists() else "the tables are not written yet"
+            self.warnings += [f"{unread}; p follows with them", *damaged]
+            rows = self._read_predictions()
+        self._warn(rows, plan["shard"].to_numpy())
+        truth = encode(plan["label"], self.classes)
+        right = ((self.predicted == truth) & (truth != UNKNOWN)).sum(axis=1)
         self.use(*(models[number] for number in np.argsort(-right, kind="stable")[:2]))
 
     def use(self, a: str, b: str | None = None, parts: str | None = None) -> None:
@@ -82,42 +78,29 @@ class StudyTable(ImageTable):
         if parts not in {None, *self.manifest.parts}:
             raise UsageError(f"the study has no part method {parts!r}; {suggest(str(parts), self.manifest.parts)}")
         super().use(a, b)
-        kept = {self.a, self.b} if parts in {None, self.parts} else set()
+        shown = {self.a, self.b} if parts in {None, self.parts} else set()
         self.parts = parts or self.parts
-        self._numbers = {model: one for model, one in self._numbers.items() if model in kept}
-        self._concepts = {model: one for model, one in self._concepts.items() if model in kept}
+        self.forget(*{*self.models} - shown)
 
-    def path(self, place: int) -> str | None:
-        """The file that holds an image, below the dataset's root; None where it is rendered."""
-        path: str | None = self.plan["path"][place].as_py()
-        return path
+    def read(self, model: str) -> tuple[pa.Table, Concepts]:
+        """Read what a model says."""
+        rows = self._read(model, [*_COLUMNS, "vision_concepts", "mutual"])
+        places = rows["image"].to_numpy()
+        if (np.diff(places) < 0).any():  # costs time and memory
+            rows = rows.sort_by("image")
+            places = rows["image"].to_numpy()
+        counts = pc.list_value_length(rows["mutual"]).fill_null(0).to_numpy()
+        codes = encode(pc.list_flatten(rows["vision_concepts"]), self.concepts).astype(np.int32)
+        concepts = Concepts(
+            np.repeat(places.astype(np.int32), counts), codes, pc.list_flatten(rows["mutual"]).to_numpy()
+        )
+        found = rows.select(_COLUMNS).rename_columns(MODEL.names).cast(MODEL)
+        row = np.full(len(self), UNKNOWN)
+        row[places] = np.arange(len(rows))
+        return found.take(pa.array(row, mask=row == UNKNOWN)), concepts
 
-    def results(self, model: str) -> Results:
-        """The numbers of a model, read once while it is shown."""
-        return self._measured(model)[0]
-
-    def errors(self, model: str) -> dict[int, str]:
-        """Why a model failed, by place."""
-        return self._measured(model)[1]
-
-    def concepts(self, model: str) -> Concepts:
-        """The vision concepts of a model, read once while it is shown."""
-        if model not in self._concepts:
-            pieces = []
-            for rows in self._read(model, ["vision_concepts", "mutual"]):
-                mutual, counts = rows["mutual"], pc.list_value_length(rows["mutual"]).fill_null(0).to_numpy()
-                codes = self.concept_names.codes(pc.list_flatten(rows["vision_concepts"]))
-                pieces.append(
-                    Concepts(np.repeat(rows["image"].to_numpy(), counts), codes, pc.list_flatten(mutual).to_numpy())
-                )
-            self._concepts[model] = flattened(pieces)
-        return self._concepts[model]
-
-    def tables(self) -> StudyResults:
-        """The study's other tables, brought up to date unless a run works on it.
-
-        InputError if a run does and there are none yet, or as for `read_results`.
-        """
+    def tables(self) -> Results:
+        """The study's other tables, brought up to date; InputError if a run works on it, or as for `read_results`."""
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(file_lock(self.folder.lock, seconds=0))
@@ -129,64 +112,48 @@ class StudyTable(ImageTable):
                 pass  # a folder that cannot be written: no run works on it
             return read_results(self.folder)
 
-    def _measured(self, model: str) -> tuple[Results, dict[int, str]]:
-        if model not in self._numbers:
-            found, errors = np.full(len(self), np.nan, RESULTS), dict[int, str]()
-            for rows in self._read(model, ["error", *_COLUMNS.values()]):
-                for name, column in _COLUMNS.items():
-                    if column in rows.column_names:  # shards have no class swap
-                        found[name][rows["image"].to_numpy()] = rows[column].cast(pa.float64()).to_numpy()
-                failed = rows.filter(rows["error"].is_valid())
-                errors |= zip(failed["image"].to_pylist(), failed["error"].to_pylist(), strict=True)
-            self._numbers[model] = found, errors
-        return self._numbers[model]
+    def image(self, place: int) -> str:
+        """Path of an image; of one in a shard or rendered that of a private copy, which `closing.close()` removes.
 
-    def _read_predictions(self) -> None:
+        InputError if the dataset is not where it was, ImageError if the image is missing or cannot be decoded.
+        """
+        row = read_table(self.folder.plan, PLAN).filter(pc.field("image") == place).to_pylist()[0]
+        entry, reader = entry_of(row), reader_of(self.manifest.dataset)
+        if isinstance(reader, FileReader) and entry.offset is None:
+            return reader.place_of(entry)
+        image = reader.read(entry).image
+        copy = Path(self.closing.enter_context(TemporaryDirectory(prefix="clipmk-")), f"{slug(entry.key)}.png")
+        image.save(copy)
+        return str(copy)
+
+    def _read_predictions(self) -> int:
+        """Read the predictions of all models; returns the number of rows."""
+        self.predicted[:], count = UNKNOWN, 0
         for model, predicted in zip(self.models, self.predicted, strict=True):
-            for rows in self._read(model, ["predicted"]):
-                predicted[rows["image"].to_numpy()] = self.class_names.codes(rows["predicted"])
+            rows = self._read(model, ["predicted"])
+            predicted[rows["image"].to_numpy()] = encode(rows["predicted"], self.classes)
+            count += len(rows)
+        return count
 
-    def _read(self, model: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Columns of a model's images under the part method, and their places, a row group at a time."""
-        if self._file is not None:
-            for number in self._groups.get(model, ()):
-                with readable(self.folder.table("images")):
-                    rows = self._rows(self._file, number, columns)
-                yield rows
-            return
-        for number in self._shards[model]:
-            path, schema = self.folder.shard(model, number), image_schema(self.manifest.asks)
-            try:
-                with open_table(path, schema, None, _NEWER, _CODES) as file:
-                    rows = self._rows(file, 0, columns)
-            except InputError as reason:
-                self.warnings += [str(reason)] if str(reason) not in self.warnings else []
-            else:
-                yield rows
+    def _read(self, model: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of a model's images under the part method, and their places; InputError if that is not possible."""
+        wanted = ["image", *columns]
+        if not self._files[model]:
+            return images_schema(()).empty_table().select(wanted)
+        what = f"{quoted(self._files[model][0])} is damaged or cannot be read"
+        with raised_as(InputError, what, OSError, ValueError, LookupError, pa.ArrowException):
+            files = ds.dataset([str(path) for path in self._files[model]], format=_FORMAT)
+            known = [name for name in wanted if name in files.schema.names or name != _OF_TABLES]
+            rows = files.to_table(known, filter=(pc.field("model") == model) & (pc.field("parts") == self.parts))
+        return rows if known == wanted else rows.append_column(_OF_TABLES, pa.nulls(len(rows)))
 
-    def _rows(self, file: pq.ParquetFile, number: int, columns: Sequence[str]) -> pa.Table:
-        wanted = [name for name in ("image", "parts", *columns) if name in file.schema_arrow.names]
-        rows = file.read_row_group(number, columns=wanted)
-        return rows.filter(pc.equal(rows["parts"], self.parts)) if len(self.manifest.parts) > 1 else rows
-
-    @cached_property
-    def _groups(self) -> dict[str, list[int]]:
-        """Model -> its row groups in the table of images; each holds one model."""
-        found: dict[str, list[int]] = {}
-        if self._file is not None:
-            for number in range(self._file.num_row_groups):
-                column = self._file.metadata.row_group(number).column(IMAGE.get_field_index("model"))
-                found.setdefault(column.statistics.min, []).append(number)
-        return found
-
-    def _warn(self) -> None:
+    def _warn(self, rows: int, shards: np.ndarray) -> None:
         """Tell what is missing or older than it could be."""
-        done, total = sum(map(len, self._shards.values())), len(self.models) * self.manifest.shards
-        sizes = np.bincount(self.plan["shard"].to_numpy(), minlength=self.manifest.shards)
-        rows = len(self.manifest.parts) * sum(int(sizes[shards].sum()) for shards in self._shards.values())
-        if done < total:
-            self.warnings.append(f"{done:,} of {counted(total, 'shard')} are done; the other images are empty")
-        if self._file is None:
-            self.warnings.append("the tables are not written yet; p follows with them")
-        elif self._file.metadata.num_rows < rows:
+        sizes = np.bincount(shards, minlength=self.manifest.shards)
+        folders = [self.folder.shard(model, 0).parent for model in self.models]
+        done = [int(path.stem) for folder in folders for path in folder.glob("[0-9]*.parquet")]
+        total = len(self.models) * self.manifest.shards
+        if len(done) < total:
+            self.warnings.append(f"{len(done):,} of {counted(total, 'shard')} are done; the other images are empty")
+        if rows < sizes[done].sum():
             self.warnings.append("the tables are older than the shards; `clipmk study report` brings them up to date")

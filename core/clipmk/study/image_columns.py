@@ -62,7 +62,7 @@ def image_columns(
     found["group"] = groups[found["image"]]
     found["explained"] = rows.column("error").is_null().to_numpy()
     for name in ("label", "predicted"):
-        found[name] = _encode(rows.column(name), codes)
+        found[name] = encode(rows.column(name), codes)
     for name in (*_PREDICTION, *_SCORES, *_INTERVALS, *_COUNTS):
         found[name] = _floats(rows, name)
     found["above_chance"] = _floats(rows, "p_value") < SIGNIFICANT
@@ -179,7 +179,7 @@ def _mean_chance_curve(measured: ImageColumns, vocabulary_size: int) -> NDArray[
     return total / max(1, int(counts.sum()))
 
 
-def _encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]:
+def encode(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int64]:
     """Codes of a column of names, new names numbered in order of appearance; `UNKNOWN` for null."""
     encoded = column.combine_chunks().dictionary_encode()
     own = [codes.setdefault(name, len(codes)) for name in encoded.dictionary.to_pylist()]

@@ -33,6 +33,8 @@ from clipmk.system.parquet import is_intact, read_table, table_writer, write_row
 
 _VERSION: Final = 4
 """Raised when the columns of a table change: tables of an older version are written again."""
+_ROWS: Final = 8192
+"""Least rows in a row group of the table of images, but for the last of a model: many small ones are slow to open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,16 @@ class _Tables:
         most, language = int(self.manifest.settings["vision_limit"]), self._language(model)
         overlaps = {parts: Overlaps(language, self.manifest.language_counts, most) for parts in methods}
         counts = {parts: ConceptCounts(language, self.manifest.asks, most) for parts in methods}
+        waiting: list[pa.Table] = []
         sizes = {"points": most + 1, "compared": len(language.compared)}
         for number in shards:
             columns = image_schema(self.manifest.asks)
             shard = read_table(self.folder.shard(model.id, number), columns, made_of=made_of, newer=("margin",))
             shard = language.with_class_swap(shard, most)
-            self.images.write_table(shard)
+            waiting.append(shard)
+            if number == shards[-1] or sum(map(len, waiting)) >= _ROWS:
+                self.images.write_table(pa.concat_tables(waiting))
+                waiting.clear()
             for parts in methods:
                 rows = shard.filter(pc.equal(shard.column("parts"), parts))
                 pieces[parts].append(of_images.image_columns(rows, self.codes, self.groups, **sizes))

@@ -24,44 +24,33 @@ _COMPRESSION: Final = "zstd"
 _BLANK: Final = "0" * 64  # stands in for a file's digest while the file is written
 
 
-def open_parquet(path: str | Path, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
-    """Open a file by the bytes of its name: pyarrow refuses names that are not UTF-8; read some columns as codes."""
+def open_parquet(path: str | Path) -> pq.ParquetFile:
+    """Open a file by the bytes of its name: pyarrow refuses names that are not UTF-8."""
     file = pa.OSFile(os.fsencode(path))
     if file.read(len(LFS_POINTER)) == LFS_POINTER:
         raise pa.ArrowInvalid(f"it {LFS_HINT}")
-    return pq.ParquetFile(file, read_dictionary=list(dictionaries))
+    return pq.ParquetFile(file)
 
 
 @contextlib.contextmanager
 def open_table(
-    path: Path,
-    schema: pa.Schema,
-    made_of: str | None = None,
-    newer: Collection[str] = (),
-    dictionaries: Sequence[str] = (),
+    path: Path, schema: pa.Schema, made_of: str | None = None, newer: Collection[str] = ()
 ) -> Iterator[pq.ParquetFile]:
     """Open a file whose columns are known; errors while reading it name the file, too.
 
     Its content is checked against the digest `made_of` unless that is None. Raises `InputError` if it does not exist,
     is damaged, or has other columns than `schema`; those of `newer` it may lack.
     """
-    with readable(path), open_parquet(path, dictionaries) as file:
-        older = pa.schema([column for column in schema if column.name not in newer])
-        columns = file.metadata.schema.to_arrow_schema()
-        if not columns.equals(schema) and not columns.equals(older):
-            raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
-        if made_of is not None and not is_intact(path, made_of):
-            raise InputError(
-                f"table {quoted(path)} is damaged or belongs elsewhere; a new run of the study rebuilds it"
-            )
-        yield file
-
-
-@contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Name the file in errors while reading it."""
     try:
-        yield
+        with open_parquet(path) as file:
+            older = pa.schema([column for column in schema if column.name not in newer])
+            if not file.schema_arrow.equals(schema) and not file.schema_arrow.equals(older):
+                raise InputError(f"table {quoted(path)} has other columns than this version of clipmk writes")
+            if made_of is not None and not is_intact(path, made_of):
+                raise InputError(
+                    f"table {quoted(path)} is damaged or belongs elsewhere; a new run of the study rebuilds it"
+                )
+            yield file
     except FileNotFoundError as reason:
         raise InputError(f"table {quoted(path)} does not exist") from reason
     except (OSError, UnicodeDecodeError, pa.ArrowException) as reason:
