@@ -98,8 +98,16 @@ def write_study(root: Path, images: int, models: int) -> None:
     names = pa.array([f"class {number:03d}" for number in range(CLASSES)])
     keys = pa.array([f"n{label:08d}/ILSVRC2012_val_{place:08d}.JPEG" for place, label in enumerate(labels.tolist())])
     number = np.arange(images)
-    plan = {"image": number, "key": keys, "label": names.take(pa.array(labels)), "path": keys, "offset": pa.nulls(images),
-            "size": np.full(images, 1e5, np.int64), "group": number, "shard": number // SHARD}  # fmt: skip
+    plan = {
+        "image": number,
+        "key": keys,
+        "label": names.take(pa.array(labels)),
+        "path": keys,
+        "offset": pa.nulls(images),
+        "size": np.full(images, 1e5, np.int64),
+        "group": number,
+        "shard": number // SHARD,
+    }
     with table_writer(folder.plan, PLAN, manifest.made_of()) as writer:
         writer.write_table(pa.table(plan).cast(PLAN), row_group_size=SHARD)
     schema = images_schema(())
