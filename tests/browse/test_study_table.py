@@ -17,6 +17,7 @@ from browse_tables import write_named_plan
 from clipmk.browse.study_table import StudyTable
 from clipmk.datasets.opening import open_dataset
 from clipmk.errors import ClipmkError, ImageError, InputError, UsageError
+from clipmk.images.decoder import read_picture
 from clipmk.settings import preset
 from clipmk.study import tables as tables_module
 from clipmk.study.manifest import Manifest, StudyFolder, StudyRequest
@@ -238,7 +239,7 @@ def test_images_of_every_kind_of_dataset_can_be_opened(tmp_path: Path) -> None:
         resolve_manifest(request, models(THREE))
         table = StudyTable(folder.root)
         paths = [table.image(place) for place in (0, 1)]
-        sizes = [Image.open(path).size for path in paths]
+        sizes = [read_picture(path).image.size for path in paths]
         assert sizes == [(32, 32) if number == 2 else (20, 10)] * 2
         table.closing.close()
         assert [Path(path).exists() for path in paths] == [number == 0] * 2

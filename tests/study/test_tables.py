@@ -20,6 +20,7 @@ import pytest
 from clipmk.concepts.mutual import chance_curve
 from clipmk.concepts.statistics import mean_interval
 from clipmk.errors import InputError
+from clipmk.study import tables as tables_module
 from clipmk.study.manifest import Manifest, StudyFolder, write_manifest
 from clipmk.study.schema import IMAGE, MEAN, TABLES, images_schema
 from clipmk.study.tables import Completeness, write_tables
@@ -216,13 +217,26 @@ def test_concepts_are_counted_as_a_plain_loop_counts_them(study: tuple[StudyFold
     assert sum(row["mutual"] for row in rows) > sum(row["mutual_right"] + row["mutual_wrong"] for row in rows) > 0
 
 
-def test_images_are_the_shards_in_order_a_row_group_each(study: tuple[StudyFolder, Manifest]) -> None:
+def test_images_are_the_shards_in_order_and_a_row_group_holds_one_model(study: tuple[StudyFolder, Manifest]) -> None:
     folder, manifest = study
-    shards = [folder.shard(model.id, number) for model in manifest.models for number in range(manifest.shards)]
     with pq.ParquetFile(folder.table("images")) as file:
-        assert file.num_row_groups == len(shards)
-        for number, path in enumerate(shards):
-            assert file.read_row_group(number).select(IMAGE.names).equals(pq.read_table(path))
+        assert file.num_row_groups == len(manifest.models)
+        for group, model in enumerate(manifest.models):
+            shards = pa.concat_tables(
+                [pq.read_table(folder.shard(model.id, number)) for number in range(manifest.shards)]
+            )
+            assert file.read_row_group(group).select(IMAGE.names).equals(shards)
+
+
+def test_a_row_group_of_images_ends_with_the_shard_that_fills_it(
+    study: tuple[StudyFolder, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables_module, "_ROWS", 41)  # a shard has 40 rows
+    folder, manifest = copied(study, tmp_path)
+    write_tables(folder, manifest)
+    with pq.ParquetFile(folder.table("images")) as file:
+        assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [80, 40, 80, 40]
+    assert pq.read_table(folder.table("images")).equals(pq.read_table(study[0].table("images")))
 
 
 def test_csv_files_hold_the_numbers_to_the_last_bit(study: tuple[StudyFolder, Manifest]) -> None:
