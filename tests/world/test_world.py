@@ -78,6 +78,15 @@ def test_a_changed_part_leaves_every_pixel_elsewhere_as_it_was(split: str, size:
             assert changed.mean() > 0.9
 
 
+def test_on_hard_scenes_blur_and_noise_stay_the_same_but_beside_the_changed_part() -> None:
+    for scene in render_scenes("hard", count=12, size=64, seed=3):
+        for part, without in zip(scene.parts, redraw_parts(scene)[0], strict=True):
+            near = cv2.dilate(part.mask_pixels.astype(np.uint8), np.ones((9, 9))) > 0
+            changed = (without != scene.image).any(axis=2)
+            assert changed[~near].mean() < 0.005
+            assert changed[part.mask_pixels].mean() > 0.9
+
+
 def test_what_a_removed_part_hid_is_seen() -> None:
     """Removing the topmost part of a scene shows what the scene painted before it had: other parts, and the ground."""
     scene = render_scene("counterfactual", 5, size=160, seed=0)
