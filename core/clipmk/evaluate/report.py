@@ -82,6 +82,12 @@ class Row:
     clusters: NDArray[np.int64] | None = field(default=None, metadata={"written": False}, compare=False)
     """Of each image, where intervals are over clusters."""
 
+    def less(self, others: Mapping[str, NDArray[np.float64]], *, seed: int) -> Row:
+        """With the differences to another row's `images`, of metrics that both have, and without its own images."""
+        pairs = ((name, own, others[name]) for name, own in self.images.items() if name in others)
+        found = {name: own - other for name, own, other in pairs if own.shape == other.shape}
+        return replace(self, differences=metrics.intervals(found, self.clusters, seed=seed), images={})
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -105,14 +111,9 @@ class Report:
         """With the differences to another model's report, image by image, of rows and datasets that both have alike."""
         if self is first or self.vocabulary != first.vocabulary:
             return self
-        known = {(row.data, row.name): row for row in first.rows}
         alike = {one.name for one in self.data if one in first.data}
-        rows = [
-            replace(row, differences=_differences(row, known[key], self.seed), images={})
-            if row.data in alike and (key := (row.data, row.name)) in known
-            else replace(row, images={})
-            for row in self.rows
-        ]
+        known = {(row.data, row.name): row.images for row in first.rows if row.data in alike}
+        rows = (row.less(known.get((row.data, row.name), {}), seed=self.seed) for row in self.rows)
         return replace(self, rows=tuple(rows), reference=first.model)
 
     def to_dict(self) -> dict[str, Any]:
@@ -183,12 +184,6 @@ class Tally:
             means, paired = (metrics.intervals(each, seed=self._seed) for each in (images, margins))
             rows.append(Row(data, name, means, paired, images=images))
         return rows
-
-
-def _differences(row: Row, other: Row, seed: int) -> dict[str, Interval]:
-    pairs = ((name, row.images[name], other.images[name]) for name in row.images if name in other.images)
-    found = {name: own - others for name, own, others in pairs if own.shape == others.shape}
-    return metrics.intervals(found, row.clusters, seed=seed)
 
 
 def _formatted(value: Interval) -> str:
