@@ -117,7 +117,7 @@ class Panes(PaneLayout):
             return
         if images.warnings:
             more = f" (and {len(images.warnings) - 1} more)" if len(images.warnings) > 1 else ""
-            self._warn(images.warnings[0] + more)
+            self.warn(images.warnings[0] + more)
         self.state.open(images)
         folder = await asyncio.to_thread(folder_of, paths)
         if self.folder and self.folder != folder:
@@ -131,7 +131,7 @@ class Panes(PaneLayout):
         try:
             kept = await asyncio.to_thread(kept_choice, folder)
         except ClipmkError as error:
-            self._warn(str(error))
+            self.warn(str(error))
         choice, before = kept or self.default, self.questions.session
         session = replace(before, vocabulary=choice.vocabulary, classes=choice.classes, added_classes=())
         if session != before:
@@ -140,6 +140,7 @@ class Panes(PaneLayout):
     def _reconfigure(self, session: Session) -> None:
         """Go on under another session; what is asked under the old one is cancelled."""
         self._cancel_questions()
+        self.workers.cancel_group(self, "table")
         self.questions.reconfigure(session)
 
     def _cancel_questions(self) -> None:
@@ -161,7 +162,7 @@ class Panes(PaneLayout):
         else:
             answered = [one.text for one in self.state.explanation.asked]
             self.state.asks = tuple(text for text in self.state.asks if text in answered)
-            self._warn(f"not answered: {why}")
+            self.warn(f"not answered: {why}")
 
     async def start(self) -> None:
         """Start the engine and list the models that are known without it."""
@@ -171,7 +172,7 @@ class Panes(PaneLayout):
         try:
             self._keep_models(await asyncio.to_thread(list_models, ("embedded", "local")))
         except ClipmkError as error:
-            self._warn(str(error))
+            self.warn(str(error))
 
     def read_again(self) -> None:
         """Read the image and ask again: after a failure, or because the file has changed."""
@@ -197,7 +198,8 @@ class Panes(PaneLayout):
             self.concepts.concept_tree.select(self._concept_wanted)
             self._concept_wanted = None
 
-    def _warn(self, message: str, severity: SeverityLevel = "warning") -> None:
+    def warn(self, message: str, severity: SeverityLevel = "warning") -> None:
+        """Show a message."""
         self.notify(printable(message), severity=severity, markup=False)
 
     # Questions: each replaces the last one of its group.
@@ -239,7 +241,7 @@ class Panes(PaneLayout):
         try:
             predictions = await self.questions.reranking(request)
         except RequestError as error:
-            self._warn(str(error))
+            self.warn(str(error))
             return
         asked = (request.image, request.model, request.left_out)
         if state.item and (state.item.path, state.model, state.left_out) == asked:
@@ -252,7 +254,7 @@ class Panes(PaneLayout):
         try:
             found = await self.questions.survey(model, items)
         except RequestError as error:
-            self._warn(str(error), "error")
+            self.warn(str(error), "error")
             return
         if model != self.state.model or items is not self.state.items:
             return
@@ -260,7 +262,7 @@ class Panes(PaneLayout):
         self.state.walk(found.order, wrong_first=True)
         wrong, walks_on = found.sentence, f"{keys_of(self, 'image.next')} walks on"
         if found.failed:
-            self._warn(f"{wrong}; {len(found.failed)} failed ({found.failed[0]}); {walks_on}")
+            self.warn(f"{wrong}; {len(found.failed)} failed ({found.failed[0]}); {walks_on}")
         else:
             self.notify(f"{wrong}; {walks_on}", markup=False)
         self.show()
@@ -270,7 +272,7 @@ class Panes(PaneLayout):
         try:
             self._keep_models((await self.questions.engine.ask(protocol.ListModels())).models)
         except RequestError as error:
-            self._warn(str(error))
+            self.warn(str(error))
 
     def _keep_models(self, entries: Iterable[ModelEntry]) -> None:
         self.state.entries = tuple(entries)
@@ -283,7 +285,7 @@ class Panes(PaneLayout):
         try:
             await self.questions.download(model)
         except RequestError as error:
-            self._warn(str(error), "error")
+            self.warn(str(error), "error")
             return
         self.state.failed.pop(model, None)
         self.notify(f"{printable(model)} is on this machine now", markup=False)
@@ -320,7 +322,7 @@ class Panes(PaneLayout):
     @on(messages.MarkModels)
     def _mark_models(self, message: messages.MarkModels) -> None:
         if not self.state.mark(message.models):
-            self._warn(f"{COMPARED} models are marked, no more can be compared at once")
+            self.warn(f"{COMPARED} models are marked, no more can be compared at once")
         self.refresh_view()
 
     @work(group="preparation", exclusive=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from textual.message import Message
@@ -15,7 +17,7 @@ from textual.message import Message
 from clipmk.errors import ClipmkError
 from clipmk.system.memory import LruCache
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Loaded, Partial, Predicted, Progress
+from clipmk.worker.protocol import ImageExplained, Loaded, Partial, Predicted, Progress
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.image_list import Item, verdicts, wrong_first
@@ -32,6 +34,9 @@ RANKED = 40
 
 _PICTURES = 4
 """Decoded pictures kept, for walking back and forth."""
+
+_CPU_CHUNK, _GPU_CHUNK = 4, 64
+"""Images asked for at once behind other questions; what has begun of them is dropped when another question comes."""
 
 _LEAST_SIDE = 2048
 """Pixels decoded of a larger picture's longer side: enough for the whole screen, and little memory."""
@@ -61,6 +66,10 @@ class Questions:
         self._pictures: LruCache[str, Picture] = LruCache(_PICTURES)
         self._working = 0
         """Questions that wait."""
+        self._others_done = asyncio.Event()
+        self._others_done.set()
+        self._behind: asyncio.Task[object] | None = None
+        """What is asked behind all other questions."""
 
     @property
     def busy(self) -> bool:
@@ -87,7 +96,7 @@ class Questions:
     async def explanation(self, image: str, model: str, target: str | None, *, maps: bool = False) -> Explanation:
         """Explain an image, and answer what is asked for; with `maps` get ready for texts that are asked for next."""
         with self._working_on():
-            await self._load(model)
+            await self.load(model)
             asks, also = self.state.asks, self.state.true_classes
             request = protocol.Explain(
                 model=model, image=image, target=target, asks=asks, maps=maps, also=also, ranked=RANKED
@@ -115,13 +124,44 @@ class Questions:
                 self._report(partial)
 
         with self._working_on():
-            loaded = await self._load(model)
+            loaded = await self.load(model)
             await self.engine.ask(protocol.Survey(model=model, images=tuple(i.path for i in items)), report)
             known = await asyncio.to_thread(verdicts, items, predicted, loaded.classes)  # there may be 10,000
             order = await asyncio.to_thread(wrong_first, items, predicted, known)
         labelled = len(known) - known.count(None)
         wrong = f"{known.count(False)} of {labelled} labelled images are predicted wrong"
         return Survey(predicted, order, wrong, failed)
+
+    async def explain_all(
+        self, model: str, images: Sequence[str], keep: Callable[[str, Explanation | str], object]
+    ) -> None:
+        """Explain many images behind all other questions.
+
+        Args:
+            model: explains.
+            images: paths.
+            keep: called with each image and its explanation, or why there is none.
+        """
+        waiting = deque(images)
+        loaded = await self.load(model)
+        on_cpu = loaded.device.startswith("cpu")  # one by one: batches gain little, and it can be cancelled between
+        size, stream = _CPU_CHUNK if on_cpu else _GPU_CHUNK, not on_cpu and self.session.settings.fit == "image"
+
+        def report(partial: Partial) -> None:
+            if isinstance(partial, ImageExplained):
+                keep(waiting.popleft(), partial.explanation or partial.message or "failed")
+
+        while waiting:
+            await self._others_done.wait()
+            images = tuple(islice(waiting, size))
+            request = protocol.ExplainImages(model=model, images=images, stream=stream)
+            asked = self._behind = asyncio.ensure_future(self.engine.ask(request, report))
+            try:
+                await asyncio.wait([asked])
+            finally:
+                asked.cancel()
+            if not asked.cancelled():
+                asked.result()
 
     async def download(self, model: str) -> None:
         """Download a model."""
@@ -134,7 +174,8 @@ class Questions:
         self.state.forget()
         self.engine.reconfigure(session)
 
-    async def _load(self, model: str) -> Loaded:
+    async def load(self, model: str) -> Loaded:
+        """Load a model, unless it is loaded."""
         if model not in self.state.loaded:
             self.state.add_loaded(await self.engine.ask(protocol.Load(model=model), self._report))
             self._post(messages.ModelLoaded())
@@ -149,6 +190,9 @@ class Questions:
         """Report that the engine is busy; the next question may begin before the last has ended."""
         if not self._working:
             self._post(messages.WorkProgress("asked"))
+            self._others_done.clear()
+            if self._behind is not None:
+                self._behind.cancel()
         self._working += 1
         try:
             yield
@@ -156,3 +200,4 @@ class Questions:
             self._working -= 1
             if not self._working:
                 self._post(messages.WorkProgress(""))
+                self._others_done.set()

@@ -1,11 +1,13 @@
 """What the app begins with: every option is settled, everything impossible refused. Imports no Textual."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
-from clipmk.errors import InputError, UsageError, suggest
+from clipmk.errors import ClipmkError, InputError, UsageError, suggest
 from clipmk.system import config as system_config
 from clipmk.system.config import read_config
 from clipmk.system.text import quoted
@@ -39,6 +41,8 @@ class StartOptions:
 
     paths: tuple[str, ...] = ()
     """Images, folders and patterns as the user gave them; none: the app looks for some."""
+    study: Path | None = None
+    """Folder of a study, whose table of images is shown first; then there are no `paths`."""
     models: tuple[str, ...]
     """The first is the start model, the others are marked for comparison."""
     session: Session
@@ -62,23 +66,28 @@ class StartOptions:
 def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> StartOptions:
     """Settle every option: command line, else environment (CLIPMK_*), else config, else default.
 
+    A study is explained as it was made, as far as nothing else is asked for.
+
     Raises `UsageError` or `InputError` for what is malformed, does not exist or cannot be used.
     """
     config = read_config()
-    given = {name: value for name, value in options.items() if value is not None and value != ()}
-    chosen = system_config.config_options(config) | system_config.environment_options(_READERS) | given
-    models = tuple(dict.fromkeys(chosen.get("model") or [system_config.DEFAULT_MODEL]))
-    note, usual = "", chosen
-    if not {"vocab", "classes"} & (
-        given.keys() | system_config.environment_options(_READERS).keys()
-    ):  # the config's come after it
+    asked = system_config.environment_options(_READERS)
+    asked |= {name: value for name, value in options.items() if value is not None and value != ()}
+    chosen = system_config.config_options(config) | asked
+    study, note, usual = _study(paths), "", chosen
+    if study is not None:
+        made, note = _made_of(study, asked)
+        chosen = usual = chosen | made
+    elif not {"vocab", "classes"} & asked.keys():  # the config's come after it
         found, note = _kept(folder_of(paths))
         chosen = chosen | found if found else chosen
+    models = tuple(dict.fromkeys(chosen.get("model") or [system_config.DEFAULT_MODEL]))
     classes = chosen.get("classes")
     session = Session(
         vocabulary=_vocabulary(chosen.get("vocab"), models[0], chosen.get("arch")),
         classes=classes,
-        settings=system_config.settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
+        settings=chosen.get("settings")
+        or system_config.settings_from(chosen, config, prediction_count=PREDICTION_COUNT),
         **{name: chosen[name] for name in ("device", "precision", "arch", "download") if name in chosen},
     )
     if classes is not None:
@@ -91,7 +100,8 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
     for path in paths:
         check_path(path)
     return StartOptions(
-        paths=tuple(paths),
+        paths=tuple(paths) if study is None else (),
+        study=study,
         models=models,
         session=session,
         default=None if usual is chosen else _default(usual, models[0], session.vocabulary),
@@ -100,6 +110,39 @@ def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> S
         note=note,
         **{name: chosen[name] for name in ("theme", "no_color", "serve", "debug") if name in chosen},
     )
+
+
+def _study(paths: Sequence[str]) -> Path | None:
+    """The folder of the study that is the only argument."""
+    folder = Path(paths[0]).expanduser() if len(paths) == 1 and "\0" not in paths[0] else None
+    return folder if folder is not None and os.path.lexists(folder / "study.json") else None
+
+
+def _made_of(study: Path, asked: Collection[str]) -> tuple[dict[str, Any], str]:
+    """What a study was made with, but for what is asked for; and what of it cannot be had.
+
+    InputError if its manifest is damaged or of another version.
+    """
+    from clipmk.settings import Settings  # noqa: PLC0415
+    from clipmk.study.manifest import StudyFolder, read_manifest  # noqa: PLC0415
+    from clipmk.system.serialization import from_plain  # noqa: PLC0415
+    from clipmk.vocabulary.vocabulary import load_vocabulary  # noqa: PLC0415
+
+    manifest, notes = read_manifest(StudyFolder(study).manifest), []
+    words = manifest.vocabulary
+    made: dict[str, Any] = {} if "model" in asked else {"model": [model.id for model in manifest.models]}
+    if not {"vocab", "classes"} & {*asked}:
+        with contextlib.suppress(ClipmkError):
+            made |= {"vocab": words.name} if load_vocabulary(words.name).sha256 == words.sha256 else {}
+        notes += (
+            [] if "vocab" in made else [f"the study's vocabulary {quoted(words.name)} is not here: name it (--vocab)"]
+        )
+        made["classes"] = None
+    if not {"preset", "grounding", "seed", "top"} & {*asked}:
+        settings = from_plain(Settings, manifest.settings)
+        made["settings"] = replace(settings, fit="image", prediction_count=PREDICTION_COUNT)
+        notes += ["parts are found image by image here, in the study together"] if settings.fit == "batch" else []
+    return made, "; ".join(notes)
 
 
 def _kept(folder: str) -> tuple[dict[str, str], str]:

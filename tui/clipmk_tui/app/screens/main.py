@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from clipmk_tui.app.messages import WorkProgress
     from clipmk_tui.app.panes import Panes
     from clipmk_tui.app.screens.compare import CompareChoice
+    from clipmk_tui.app.screens.images import ImagesScreen
     from clipmk_tui.app.start_options import StartOptions
     from clipmk_tui.app.state import State
 
@@ -56,6 +57,8 @@ class MainScreen(Screen[None]):
         self._panes: Panes | None = None
         """Once it has replaced the empty frames."""
         self._before_zoom: Widget | None = None
+        self._images: ImagesScreen | None = None
+        """The table of images, once it was opened."""
         self.status = StatusLine()
         self.ask_line = AskLine()
 
@@ -97,9 +100,12 @@ class MainScreen(Screen[None]):
         gc.freeze()  # a full collection would look at all that is loaded by now, and stall the app meanwhile
         gc.set_threshold(*_THRESHOLDS)
         await panes.start()
-        panes.open(self._options.paths)
-        if self._options.note:
-            self.notify(printable(self._options.note), severity="warning", timeout=10, markup=False)
+        if options.study is None:
+            panes.open(options.paths)
+        else:
+            self.action_images()
+        if options.note:
+            self.notify(printable(options.note), severity="warning", timeout=10, markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """No key of the panes does anything before they are there."""
@@ -148,8 +154,10 @@ class MainScreen(Screen[None]):
         self.set_focus(pane)
 
     def action_step(self, by: int) -> None:
-        """Another image."""
-        if self.state.step(by):
+        """Another image; of those in the table, if this one was opened there."""
+        if self._images is not None and self._is_from_table:
+            self._images.step(by)
+        elif self.state.step(by):
             self.panes.show()
 
     def action_neighbour(self, by: int) -> None:
@@ -157,11 +165,13 @@ class MainScreen(Screen[None]):
         self.panes.choose_model(self.state.neighbour(by))
 
     def action_cancel(self) -> None:
-        """Leave the zoom, or cancel what is being worked on."""
+        """Leave the zoom, or cancel what is being worked on; from an image of the table back to it."""
         if self.has_class("-zoomed"):
             self.action_zoom()
-        else:
-            self.panes.cancel_work()
+            return
+        self.panes.cancel_work()
+        if self._is_from_table:
+            self.action_images()
 
     def action_again(self) -> None:
         """Read the image and ask again."""
@@ -204,7 +214,7 @@ class MainScreen(Screen[None]):
 
     def action_ask(self) -> None:
         """Open the line for words to ask for."""
-        self.ask_line.open()
+        self.ask_line.open("words, for example: a wet nose   enter asks for them")
         self.panes.prepare_answers()
 
     @on(Input.Blurred, "#ask")
@@ -245,6 +255,27 @@ class MainScreen(Screen[None]):
             self.panes.choose_image(choice)
         elif choice is not None:
             self.panes.open((choice,))
+
+    def action_images(self) -> None:
+        """The table of images: of the study, else of what is open; where it was left, unless that has changed."""
+        from clipmk_tui.app.browsing import TableSource  # noqa: PLC0415
+        from clipmk_tui.app.screens.images import ImagesScreen  # noqa: PLC0415
+
+        if not self.is_active:
+            return
+        if self._images is None or not self._images.source.is_current:
+            if self._images is not None:
+                self._images.source.close()
+                self.app.uninstall_screen(self._images)
+            self._images = ImagesScreen(TableSource(self.panes, self._options.study), self.panes)
+            self.app.install_screen(self._images, f"images-{id(self._images)}")
+        self.app.push_screen(self._images)
+
+    @property
+    def _is_from_table(self) -> bool:
+        """Whether the image that is shown was opened in the table."""
+        item = self.state.item
+        return self._images is not None and item is not None and self._images.opened == item.path
 
     def action_compare(self) -> None:
         """A column per marked model; with fewer than two marked, per embedded one."""

@@ -111,8 +111,8 @@ class AskLine(Input):
 
     BINDINGS = KEY_BINDINGS["AskLine"]
 
-    def __init__(self) -> None:
-        super().__init__(compact=True, select_on_focus=False, id="ask")
+    def __init__(self, id: str = "ask") -> None:  # noqa: A002 - Textual's name
+        super().__init__(compact=True, select_on_focus=False, id=id)
         self._earlier: list[str] = []
         """What was accepted, the latest last."""
         self._place = 0
@@ -121,11 +121,12 @@ class AskLine(Input):
         """Had the focus."""
         self._show(False)
 
-    def open(self) -> None:
-        """Open an empty line."""
-        keys = f"{keys_of(self, 'ask.earlier', 'ask.later')} earlier words · {keys_of(self, 'ask.cancel')} cancels"
-        self.placeholder = f"words, for example: a wet nose   enter asks for them · {keys}"
-        self.value, self._place = "", len(self._earlier)
+    def open(self, example: str, value: str = "") -> None:
+        """Open the line with a text; an example is shown while it is empty."""
+        keys = f"{keys_of(self, 'ask.earlier', 'ask.later')} earlier ones · {keys_of(self, 'ask.cancel')} cancels"
+        self.placeholder = f"{example} · {keys}"
+        self.value, self._place = value, len(self._earlier)
+        self.cursor_position = len(value)
         self._before = self._before if self.is_open else self.screen.focused
         self._show(True)
         self.screen.set_focus(self)
