@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipmk.browse.growing_table import GrowingTable
-from clipmk.browse.images import image_of
 from clipmk.browse.study_table import StudyTable
 from clipmk.errors import ClipmkError, InputError
 from clipmk.study.advice import advice
@@ -111,11 +110,7 @@ class TableSource:
     async def show(self, place: int, model: str) -> str:
         """Show an image in the panes, explained by a model; its path, or a `ClipmkError` where it is not there."""
         state, table = self._panes.state, self.table
-        path = (
-            await asyncio.to_thread(image_of, table, place)
-            if isinstance(table, StudyTable)
-            else self._items[place].path
-        )
+        path = await asyncio.to_thread(table.image, place) if isinstance(table, StudyTable) else self._items[place].path
         if not os.path.lexists(path):
             raise InputError(f"image {quoted(path)} does not exist any more")
         state.choose_model(model)
