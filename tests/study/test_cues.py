@@ -177,6 +177,14 @@ def test_a_check_of_what_has_changed_is_refused(
         held.release()
 
 
+def test_a_study_of_some_classes_is_checked_with_these(planted: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = load_vocabulary("world").with_classes([*load_vocabulary("world").classes, "unicorn"])
+    monkeypatch.setattr(cue_check, "load_vocabulary", lambda name: more)
+    before = planted.folder.table("cues").read_bytes()
+    check_cues(planted, count=20, device="cpu")
+    assert planted.folder.table("cues").read_bytes() == before
+
+
 def test_a_check_with_other_weights_is_refused(planted: Results) -> None:
     infos = tuple(dataclasses.replace(one, weights_sha256="0" * 64) for one in planted.manifest.models)
     changed = dataclasses.replace(planted, manifest=dataclasses.replace(planted.manifest, models=infos))
