@@ -18,7 +18,7 @@ from clipmk.errors import ClipmkError, InputError
 from clipmk.settings import preset
 from clipmk.study import cue_check
 from clipmk.study.advice import advice
-from clipmk.study.cue_check import check_cues, elsewhere, first_cues
+from clipmk.study.cue_check import check_cues, elsewhere
 from clipmk.study.cues import SIGNIFICANT, misleads
 from clipmk.study.document import results_document
 from clipmk.study.manifest import StudyFolder, StudyRequest
@@ -139,10 +139,16 @@ def test_the_control_is_as_large_and_lies_in_other_parts_first() -> None:
     assert elsewhere(np.ones((4, 4), dtype=bool), np.ones((4, 4), dtype=bool), rng) is None
 
 
-def test_only_the_first_cues_of_each_kind_are_checked() -> None:
-    cues = [{"model": "m", "parts": "pca", "error_difference": sign, "text": k} for sign in (1, -1) for k in range(9)]
-    chosen = list(first_cues(cues, 2))
-    assert [(cue["error_difference"], cue["text"]) for cue in chosen] == [(1, 0), (1, 1), (-1, 0), (-1, 1)]
+def test_only_the_first_cues_of_each_kind_are_checked(planted: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = planted.folder.table("cues").read_bytes()
+    monkeypatch.setattr(cue_check, "CHECKED", 1)
+    monkeypatch.setattr(cue_check._ModelCheck, "flips", lambda self, cue, count: dict.fromkeys(cue_check.CHECK, -1))
+    check_cues(planted, count=1, device="cpu")
+    for kind in (True, False):
+        first, *others = [row for row in planted.cues() if misleads(row) is kind]
+        assert first["blurred"] == -1
+        assert all(row["blurred"] != -1 for row in others)
+    planted.folder.table("cues").write_bytes(before)
 
 
 Change = Callable[[Results, pytest.MonkeyPatch], Any]

@@ -12,6 +12,7 @@ import pytest
 
 from clipmk.evaluate import checks
 from clipmk.settings import PRESETS
+from study_shards import POOL, make_manifest, write_study
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -71,3 +72,13 @@ def test_tables_of_a_path_and_of_gains_have_every_step_and_name_what_it_changes(
 
 def interval(mean: float) -> dict[str, float]:
     return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "count": 3}
+
+
+def test_tables_of_a_study_have_a_line_per_model(tmp_path: Path) -> None:
+    manifest = make_manifest(pool=POOL[:2], images=120, classes=3, shard_size=60)
+    folder = write_study(tmp_path, manifest, pool=POOL[:2])
+    command = [sys.executable, TOOLS / "study_markdown.py", folder.root]
+    made = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert made.count("| ViT-B-32 openai |") >= 4
+    assert "| probability | margin | m | class swap p | MI | AUC |" in made
+    assert "what misleads" in made

@@ -6,9 +6,8 @@ parts around one that is drawn at random, and of what surrounds these parts wher
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from clipmk.study.results import Results
 
 CHECKED: Final = 5
-"""Cues that are checked per model and part method and kind: so many that mislead, so many that support."""
+"""Cues that are checked per model: so many that mislead, and so many that support."""
 KEY: Final = ("model", "parts", "class", "text", "asked")
 CHECK: Final = ("blurred", "flips", "control_flips", "check_p")
 
@@ -54,30 +53,24 @@ def check_cues(
 ) -> None:
     """Blur the first found cues of each model in up to `count` of their images, and keep the flips in the table `cues`.
 
+    They are kept as soon as a model is done, so that little is lost where `progress` raises an exception.
     Raises `InputError` if the dataset or the vocabulary is no longer what the study saw, `ModelError` if a model is not
     on this machine, `ClipmkError` if another run uses the study's folder.
     """
-    cues = [cue for cue in results.cues() if not models or cue["model"] in models]
-    chosen = list(first_cues(cues, CHECKED))
-    found: dict[tuple[Any, ...], TableRow] = {}
+    cues = results.cues()
     with locked(results.folder):
-        for model, own in groupby(sorted(chosen, key=lambda cue: cue["model"]), key=lambda cue: cue["model"]):
+        for model in (one.id for one in results.manifest.models if not models or one.id in models):
+            kinds = ([cue for cue in cues if cue["model"] == model and misleads(cue) is kind] for kind in (True, False))
+            chosen = [cue for kind in kinds for cue in kind[:CHECKED]]
+            if not chosen:
+                continue
             progress(f"loading {model}", 0, 0)
-            check = _ModelCheck(results, str(model), device)
-            for cue in own:
-                progress("cues", len(found), len(chosen))
+            check = _ModelCheck(results, model, device)
+            found: dict[tuple[Any, ...], TableRow] = {}
+            for cue in chosen:
+                progress(f"cues of {model}", len(found), len(chosen))
                 found[tuple(cue[name] for name in KEY)] = check.flips(cue, count)
-        _keep(results, found)
-
-
-def first_cues(cues: Sequence[TableRow], count: int) -> Iterator[TableRow]:
-    """Of sorted cues the first few that mislead, and as many that support, per model and part method."""
-    times: dict[tuple[Any, ...], int] = {}
-    for cue in cues:
-        kind = cue["model"], cue["parts"], misleads(cue)
-        times[kind] = times.get(kind, 0) + 1
-        if times[kind] <= count:
-            yield cue
+            _keep(results, found)
 
 
 def elsewhere(
