@@ -152,9 +152,9 @@ class Backbone:
                 "uint8 (batch, side, side, 3) or float (batch, 3, side, side) is needed"
             )
         moved = upload(pixels, self.device)
-        values = moved.permute(0, 3, 1, 2).float() / 255 if channels_last else moved.float()
+        values = moved.permute(0, 3, 1, 2).float().div_(255) if channels_last else moved.float()
         mean, std = (_channels(each, self.device) for each in (self.preprocessing.mean, self.preprocessing.std))
-        return ((values - mean) / std).to(self.dtype)
+        return (values - mean).div_(std).to(self.dtype)
 
     def check_finite(self, *values: Tensor) -> None:
         """Check encoded values once they are on the CPU: half precision can overflow for single images.

@@ -121,9 +121,9 @@ def join_patterns(regions: Regions) -> Regions:
     pairs: list[tuple[int, int]] = []
     for first, one in enumerate(kinds):
         for second, other in enumerate(kinds):
-            if first != second:
+            if first != second and len(one) >= SPOTS:
                 pairs += _spots(regions, one, other)
-            if first < second:
+            if first < second and min(len(one), len(other)) > 1 and len(one) + len(other) >= PATTERN_PIECES:
                 pairs += _stripes(regions, one, other)
     return regions.joined(pairs)
 
@@ -149,13 +149,13 @@ def _spots(regions: Regions, spots: NDArray[np.intp], grounds: NDArray[np.intp])
 
 
 def _stripes(regions: Regions, one: NDArray[np.intp], other: NDArray[np.intp]) -> list[tuple[int, int]]:
-    if min(len(one), len(other)) < 2 or len(one) + len(other) < PATTERN_PIECES:
-        return []
     whole = np.maximum(regions.borders.sum(axis=1), 1)
     between = regions.borders[np.ix_(one, other)]
     ones = one[between.sum(axis=1) >= PATTERN_BORDER * whole[one]]
     others = other[between.sum(axis=0) >= PATTERN_BORDER * whole[other]]
     pieces = np.concatenate([ones, others])
+    if min(len(ones), len(others)) < 2 or len(pieces) < PATTERN_PIECES:
+        return []
     touching = np.argwhere(regions.borders[np.ix_(ones, others)] >= TOUCH) + np.array([0, len(ones)])
     groups = _groups(len(pieces), touching.tolist())
     pairs: list[tuple[int, int]] = []

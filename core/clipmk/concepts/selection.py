@@ -92,7 +92,7 @@ def nearest(
         keep = chosen.any(dim=0).nonzero().flatten()
         if scores.shape[1] >= count:
             floor = scores.masked_fill(~chosen, float("inf")).amin(dim=1, keepdim=True)
-        indices, scores = indices[keep], scores[:, keep]
+        indices, scores = indices[keep], scores.index_select(1, keep)
     return Nearest(indices, scores)
 
 

@@ -95,6 +95,21 @@ class ExplanationBuilder:
         return lru_cache(LANGUAGES_KEPT)(lambda i: language_concepts(bank.classes[i], bank.descriptors, count=count))
 
     @cached_property
+    def _in_words(self) -> Callable[[int], tuple[records.LanguageConcept, ...]]:
+        """`language` as records, none of them mutual; made once for many images."""
+        texts = self.vocabulary.descriptors
+
+        def in_words(number: int) -> tuple[records.LanguageConcept, ...]:
+            return tuple(
+                records.LanguageConcept(rank=rank, text=texts[i], cosine=cosine, mutual=False)
+                for rank, (i, cosine) in enumerate(
+                    zip(*map(torch.Tensor.tolist, self.language(number)), strict=True), 1
+                )
+            )
+
+        return lru_cache(LANGUAGES_KEPT)(in_words)
+
+    @cached_property
     def swapped(self) -> list[int]:
         """Numbers of the classes that a `ClassSwap` compares."""
         return swapped_classes(len(self.vocabulary.classes), len(self.vocabulary.descriptors))
@@ -264,8 +279,7 @@ class ExplanationBuilder:
     def against(self, class_name: str, vision: VisionConcepts) -> records.Alternative:
         """D_y of a class, and the knowledge that the image shares with it, without what needs the image's embedding."""
         number, total = self.vocabulary.classes.index(class_name), len(self.vocabulary.classes)
-        language, texts = self.language(number), self.vocabulary.descriptors
-        ids = language.indices.tolist()
+        ids = self.language(number).indices.tolist()
         flags = overlap(ids, vision.concepts)
         swap = class_swap(
             map(self.tied_to, vision.concepts),
@@ -277,13 +291,13 @@ class ExplanationBuilder:
         return records.Alternative(
             class_name=class_name,
             language_concepts=tuple(
-                records.LanguageConcept(rank=rank, text=texts[i], cosine=cosine, mutual=flag)
-                for rank, (i, cosine, flag) in enumerate(zip(ids, language.cosines.tolist(), flags, strict=True), 1)
+                replace(one, mutual=True) if flag else one
+                for one, flag in zip(self._in_words(number), flags, strict=True)
             ),
             mutual=measure(
                 overlap(vision.concepts, ids),
                 language_count=len(ids),
-                vocabulary_size=len(texts),
+                vocabulary_size=len(self.vocabulary.descriptors),
                 length=self.settings.curve_length,
                 swap=swap,
                 soft=self._soft(vision.concepts, ids),

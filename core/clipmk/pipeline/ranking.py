@@ -63,7 +63,7 @@ def rank_vision_concepts(
     if settings.intersect_candidates:
         found, notes = candidates(near.scores, count=settings.candidate_count)
         rows, scores = rows[found], scores[:, found]
-    raw_cosines = bank.raw[rows] @ embedding
+    raw_cosines = bank.raw.index_select(0, rows) @ embedding  # faster than bank.raw[rows]
     keep, more = relevance_filter(raw_cosines, statistic=settings.relevance, offset=settings.relevance_offset)
     rows, scores, raw_cosines = rows[keep], scores[:, keep], raw_cosines[keep]
     cosines = scores
@@ -74,7 +74,7 @@ def rank_vision_concepts(
         preferences, shares = cosines, sinkhorn(scores, scale=settings.score_scale)
         chosen, carried = highest(shares, count), taken(shares, count)
     else:
-        whole = bank.descriptors[rows] @ embedding
+        whole = bank.descriptors.index_select(0, rows) @ embedding
         preferences = contrast(cosines, whole, weight=settings.contrast_weight)
         shares, listed = (SHARPNESS * host64(cosines)).softmax(0), taken(preferences, count)
         names = preferences + NAME_IMAGE * whole + NAME_SHARE * shares.log()
