@@ -85,7 +85,7 @@ def test_a_joint_fit_is_not_the_fits_of_its_images() -> None:
 
 def test_float32_finds_what_float64_finds() -> None:
     patches, _ = scene(5)
-    for find in (fg.second_eigenvector, lambda x: fg.centred_direction(x, grid=GRID)):
+    for find in (fg.second_eigenvector, lambda x: fg.centred_direction(fg.CentredTokens(x, GRID))):
         assert torch.allclose(find(patches), find(patches.float()), atol=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_centred_direction_is_the_first_singular_vector_of_the_centred_direction
     rows = rows - rows.mean(axis=0)
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     left, _, _ = np.linalg.svd(rows, full_matrices=False)
-    found = fg.centred_direction(patches, grid=GRID)
+    found = fg.centred_direction(fg.CentredTokens(patches, GRID))
     assert abs(found.numpy().ravel() @ left[:, 0]) == pytest.approx(1, abs=1e-9)
     assert not fg.norm_outliers(patches.double()).any()
 
@@ -104,7 +104,7 @@ def test_centred_direction_is_the_first_singular_vector_of_the_centred_direction
 @pytest.mark.parametrize("seed", range(5))
 def test_centred_direction_finds_the_disc(seed: int) -> None:
     patches, masks = scene(seed, noise=0.5)
-    assert iou(grid_mask(fg.centred_direction(patches, grid=GRID)), masks) > 0.85
+    assert iou(grid_mask(fg.centred_direction(fg.CentredTokens(patches, GRID))), masks) > 0.85
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -116,7 +116,7 @@ def test_centred_direction_survives_injected_outlier_tokens(seed: int, factor: f
     direction = torch.tensor(rng.standard_normal(24))
     spoiled = patches.clone()
     spoiled[0, chosen] = factor * patches.norm(dim=-1).mean() * direction / direction.norm()
-    found = fg.centred_direction(spoiled, grid=GRID)
+    found = fg.centred_direction(fg.CentredTokens(spoiled, GRID))
     assert set(fg.norm_outliers(spoiled.double())[0].nonzero().flatten().tolist()) == set(chosen.tolist())
     assert iou(grid_mask(found), masks) > 0.75
 
@@ -146,10 +146,10 @@ def test_narrow_norms_make_no_outliers() -> None:
 
 def test_the_border_decides_the_sign_without_attention() -> None:
     patches, masks = scene(4)
-    assert iou(grid_mask(fg.centred_direction(patches, grid=GRID)), masks) > 0.9
+    assert iou(grid_mask(fg.centred_direction(fg.CentredTokens(patches, GRID))), masks) > 0.9
     inverted = torch.where(torch.tensor(~masks).reshape(1, 64, 1), patches[0, 27], patches[0, 0])
     noisy = inverted + 0.01 * torch.tensor(np.random.default_rng(0).standard_normal((1, 64, 24)))
-    assert iou(grid_mask(fg.centred_direction(noisy, grid=GRID)), masks) > 0.9
+    assert iou(grid_mask(fg.centred_direction(fg.CentredTokens(noisy, GRID))), masks) > 0.9
 
 
 def test_clear_attention_overrules_a_thing_that_touches_the_border() -> None:
@@ -161,8 +161,8 @@ def test_clear_attention_overrules_a_thing_that_touches_the_border() -> None:
     tokens = np.where(mask.reshape(64, 1), one, other) + 0.1 * rng.standard_normal((64, 24))
     patches = torch.tensor(tokens)[None]
     attention = torch.tensor(mask.reshape(1, 64) / mask.sum())
-    assert iou(grid_mask(fg.centred_direction(patches, grid=GRID)), mask[None]) < 0.2
-    assert iou(grid_mask(fg.centred_direction(patches, grid=GRID, attention=attention)), mask[None]) > 0.9
+    assert iou(grid_mask(fg.centred_direction(fg.CentredTokens(patches, GRID))), mask[None]) < 0.2
+    assert iou(grid_mask(fg.centred_direction(fg.CentredTokens(patches, GRID), attention=attention)), mask[None]) > 0.9
 
 
 def test_attention_on_outlier_tokens_does_not_vote() -> None:
@@ -172,13 +172,13 @@ def test_attention_on_outlier_tokens_does_not_vote() -> None:
     spoiled[0, corners] = 50 * torch.tensor(np.random.default_rng(1).standard_normal(24))
     attention = torch.full((1, 64), 0.01, dtype=torch.float64)
     attention[0, corners] = 0.1
-    found = fg.centred_direction(spoiled, grid=GRID, attention=attention)
+    found = fg.centred_direction(fg.CentredTokens(spoiled, GRID), attention=attention)
     assert iou(grid_mask(found), masks) > 0.8
 
 
 def test_a_grid_that_does_not_hold_the_patches_is_refused() -> None:
     with pytest.raises(ValueError, match="7 x 8 does not hold 64"):
-        fg.centred_direction(torch.ones(1, 64, 3), grid=(7, 8))
+        fg.centred_direction(fg.CentredTokens(torch.ones(1, 64, 3), (7, 8)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 6), (1, 4, 6), (2, 9, 1), (3, 4, 2)])
@@ -186,7 +186,7 @@ def test_a_grid_that_does_not_hold_the_patches_is_refused() -> None:
 def test_identical_tokens_have_no_direction(shape: tuple[int, int, int], level: float) -> None:
     patches = torch.full(shape, level)
     side = int(shape[1] ** 0.5)
-    for found in (fg.second_eigenvector(patches), fg.centred_direction(patches, grid=(side, side))):
+    for found in (fg.second_eigenvector(patches), fg.centred_direction(fg.CentredTokens(patches, (side, side)))):
         assert torch.equal(found, torch.zeros(shape[:2], dtype=torch.float64))
 
 
@@ -194,7 +194,7 @@ def test_identical_tokens_have_no_direction(shape: tuple[int, int, int], level: 
 def test_no_saliency_is_ever_nan(values: np.ndarray) -> None:
     for found in (
         fg.second_eigenvector(torch.tensor(values)),
-        fg.centred_direction(torch.tensor(values), grid=(2, 2), attention=torch.rand(2, 4)),
+        fg.centred_direction(fg.CentredTokens(torch.tensor(values), (2, 2)), attention=torch.rand(2, 4)),
     ):
         assert found.isfinite().all()
         size = float(found.norm())

@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from clipmk.concepts import superpixels as sp
+from clipmk.concepts.foreground import CentredTokens
 from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
 from clipmk.world.scene import Scene, render_scenes
 
@@ -140,15 +141,21 @@ def test_patch_features_keep_apart_what_is_alike_in_colour_only() -> None:
     kind[3:5, :2], kind[3:5, 6:] = 1, 2
     saliency = saliency_of(mask)
     assert sp.superpixel_parts(image, saliency).labels.max() == 1
-    assert sp.superpixel_parts(image, saliency, patches=kinds[kind.ravel()]).labels.max() == 2
+    assert (
+        sp.superpixel_parts(image, saliency, tokens=CentredTokens(kinds[kind.ravel()][None], kind.shape)).labels.max()
+        == 2
+    )
     kind[3:5, 6:] = 1
-    assert sp.superpixel_parts(image, saliency, patches=kinds[kind.ravel()]).labels.max() == 1
+    assert (
+        sp.superpixel_parts(image, saliency, tokens=CentredTokens(kinds[kind.ravel()][None], kind.shape)).labels.max()
+        == 1
+    )
 
 
 def test_the_feature_map_keeps_the_distances_of_low_rank_tokens_up_to_scale() -> None:
     rng = np.random.default_rng(1)
     tokens = rng.standard_normal((36, 3)) @ rng.standard_normal((3, 20))
-    found = sp.feature_map(torch.tensor(tokens), grid=(6, 6), side=6).reshape(36, -1)
+    found = sp.feature_map(CentredTokens(torch.tensor(tokens)[None], (6, 6)), side=6).reshape(36, -1)
     unit = tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
     expected = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
     distances = np.linalg.norm(found[:, None] - found[None], axis=-1)
@@ -156,16 +163,18 @@ def test_the_feature_map_keeps_the_distances_of_low_rank_tokens_up_to_scale() ->
     assert np.allclose(distances, scale * expected, atol=1e-3)
     spoiled = tokens.copy()
     spoiled[14] *= 100
-    cleaned = sp.feature_map(torch.tensor(spoiled), grid=(6, 6), side=6)
+    cleaned = sp.feature_map(CentredTokens(torch.tensor(spoiled)[None], (6, 6)), side=6)
     near = [7, 8, 9, 13, 15, 19, 20, 21]
     spoiled[14] = tokens[near].mean(axis=0)
-    assert np.allclose(np.abs(cleaned), np.abs(sp.feature_map(torch.tensor(spoiled), grid=(6, 6), side=6)), atol=1e-3)
+    assert np.allclose(
+        np.abs(cleaned), np.abs(sp.feature_map(CentredTokens(torch.tensor(spoiled)[None], (6, 6)), side=6)), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_tokens_that_are_all_alike_have_an_empty_feature_map(count: int) -> None:
     side = int(count**0.5)
-    assert not sp.feature_map(torch.full((count, 5), 0.3), grid=(side, side), side=64).any()
+    assert not sp.feature_map(CentredTokens(torch.full((count, 5), 0.3)[None], (side, side)), side=64).any()
 
 
 def test_parts_are_numbered_by_falling_area() -> None:

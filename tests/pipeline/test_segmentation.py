@@ -19,7 +19,15 @@ from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, Labels
 from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.errors import UsageError
-from clipmk.pipeline.segmentation import PartVariant, enlarge, find_saliency, given_parts, masks_at, segment
+from clipmk.pipeline.segmentation import (
+    PartVariant,
+    centred_tokens,
+    enlarge,
+    find_saliency,
+    given_parts,
+    masks_at,
+    segment,
+)
 from clipmk.settings import Settings, preset
 from clipmk.system.serialization import from_plain, plain
 
@@ -108,11 +116,12 @@ def test_the_default_preset_divides_the_centred_foreground_by_superpixels_of_col
     explainer, features_matter = embedded.explainer(), False
     for scene in embedded.scenes(count=8):
         encoded = explainer.encode(scene.image)
-        saliency = foreground.centred_direction(encoded.patches, grid=(8, 8), attention=encoded.attention)
+        tokens = foreground.CentredTokens(encoded.patches, (8, 8))
+        saliency = foreground.centred_direction(tokens, attention=encoded.attention)
         values = saliency.numpy().reshape(8, 8)
         kept, _ = foreground.largest_components(values > 0, keep_second=True)
         restricted = foreground.restrict(values, kept)
-        labels = superpixel_parts(scene.image, restricted, patches=encoded.patches[0], limit=12).labels
+        labels = superpixel_parts(scene.image, restricted, tokens=tokens, limit=12).labels
         found = segment([scene.image], [encoded], explainer.settings)[0]
         assert len(found.masks) == labels.max()
         for part, mask in enumerate(found.masks, 1):
@@ -137,13 +146,13 @@ def test_attention_is_used_only_if_every_image_has_it() -> None:
     votes[[0, 5, 18, 23]] = 0.25
     ring = encoded_of(blob().patches[0].numpy(), votes)
     without = dataclasses.replace(ring, attention=None)
-    alone = find_saliency([ring], chosen)
-    expected = foreground.centred_direction(ring.patches, grid=GRID, attention=ring.attention)
+    alone = find_saliency([ring], chosen, centred_tokens([ring]))
+    expected = foreground.centred_direction(foreground.CentredTokens(ring.patches, GRID), attention=ring.attention)
     torch.testing.assert_close(alone, expected)
     other = encoded_of(rng.standard_normal((24, 4)), votes)
     both = torch.cat([ring.patches, other.patches])
-    mixed = find_saliency([without, other], chosen)
-    torch.testing.assert_close(mixed, foreground.centred_direction(both, grid=GRID))
+    mixed = find_saliency([without, other], chosen, centred_tokens([without, other]))
+    torch.testing.assert_close(mixed, foreground.centred_direction(foreground.CentredTokens(both, GRID)))
 
 
 def test_only_the_second_component_setting_keeps_the_second_component() -> None:

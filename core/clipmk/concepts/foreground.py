@@ -7,6 +7,7 @@ float64: one image for the paper's per-image fit, several of one class for its j
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from scipy import ndimage
 from clipmk.concepts.float64 import host64
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Bool, Float
     from torch import Tensor
 
@@ -50,11 +53,36 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Float[Te
     return _flip_if_mostly_positive(vector).reshape(images, count)
 
 
+class CentredTokens:
+    """The unit tokens of images without outliers, less their mean: computed when they are read, once for all readers.
+
+    `patches` are on a grid (rows, columns); ValueError if it does not hold them.
+    """
+
+    def __init__(self, patches: Float[Tensor, "images patches dim"], grid: tuple[int, int]) -> None:
+        if grid[0] * grid[1] != patches.shape[1]:
+            raise ValueError(f"a grid of {grid[0]} x {grid[1]} does not hold {patches.shape[1]} patches")
+        self.patches, self.grid = patches, grid
+
+    @cached_property
+    def cleaned(self) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
+        """See `clean_tokens`."""
+        return clean_tokens(self.patches, grid=self.grid)
+
+    @cached_property
+    def rows(self) -> Float[Tensor, "tokens dim"]:
+        """Of all images."""
+        unit = torch.nn.functional.normalize(self.cleaned[0], dim=-1)
+        return (unit - unit.mean(dim=(0, 1))).flatten(0, 1)
+
+    @cached_property
+    def products(self) -> Float[Tensor, "tokens tokens"]:
+        """Of each row with each."""
+        return self.rows @ self.rows.mT
+
+
 def centred_direction(
-    patches: Float[Tensor, "images patches dim"],
-    *,
-    grid: tuple[int, int],
-    attention: Float[Tensor, "images patches"] | None = None,
+    tokens: CentredTokens, *, attention: Float[Tensor, "images patches"] | None = None
 ) -> Float[Tensor, "images patches"]:
     """First principal direction of the centred unit tokens: s = first left singular vector of normalise(f - mean f).
 
@@ -62,20 +90,15 @@ def centred_direction(
     centred tokens are scaled to unit length again, so that all count alike. The sign is the sum of two votes, each a
     correlation over everything fitted: with being inside the image rather than on its border ring; and with the CLS
     attention, if given, without outliers (they attract attention without being foreground). A negative sum flips; if it
-    is 0, the paper's rule decides. ValueError if the grid (rows, columns) does not hold the patches.
+    is 0, the paper's rule decides.
     """
-    images, count, dim = patches.shape
-    if grid[0] * grid[1] != count:
-        raise ValueError(f"a grid of {grid[0]} x {grid[1]} does not hold {count} patches")
-    cleaned, outliers = clean_tokens(patches, grid=grid)
-    unit = torch.nn.functional.normalize(cleaned, dim=-1)
-    centred = (unit - unit.mean(dim=(0, 1))).reshape(images * count, dim)
-    lengths = centred.norm(dim=-1, keepdim=True)
-    directions = torch.where(lengths > FLAT, centred / lengths.clamp_min(FLAT), 0.0)
-    vector = _left_singular_vector(directions, rank=1)
-    vote = _vote(vector.reshape(images, count), outliers, grid, attention)
+    outliers = tokens.cleaned[1]
+    lengths = tokens.rows.norm(dim=-1, keepdim=True)
+    scale = (lengths > FLAT) / lengths.clamp_min(FLAT)
+    vector = _left_singular_vector(tokens.rows * scale, rank=1, products=lambda: scale * tokens.products * scale.mT)
+    vote = _vote(vector.reshape(outliers.shape), outliers, tokens.grid, attention)
     vector = _flip_if_mostly_positive(vector) if vote == 0 else vector * (1.0 if vote > 0 else -1.0)
-    return host64(vector.reshape(images, count))
+    return host64(vector.reshape(outliers.shape))
 
 
 def norm_outliers(patches: Float[Tensor, "images patches dim"]) -> Bool[Tensor, "images patches"]:
@@ -151,13 +174,17 @@ def leading_eigenvectors(
     return values, vectors
 
 
-def _left_singular_vector(rows: Tensor, *, rank: int) -> Tensor:
-    """The left singular vector of the `rank`-th largest singular value, largest entry positive; 0 where that is 0."""
+def _left_singular_vector(rows: Tensor, *, rank: int, products: Callable[[], Tensor] | None = None) -> Tensor:
+    """The left singular vector of the `rank`-th largest singular value, largest entry positive; 0 where that is 0.
+
+    `products` gives those of each row with each, if they are known.
+    """
     count, dim = rows.shape
     if min(count, dim) < rank:
         return rows.new_zeros(count)
     wide = count <= dim
-    eigenvalues, eigenvectors = leading_eigenvectors(rows @ rows.mT if wide else rows.mT @ rows, rank)
+    gram = rows.mT @ rows if not wide else rows @ rows.mT if products is None else products()
+    eigenvalues, eigenvectors = leading_eigenvectors(gram, rank)
     if eigenvalues[-rank] <= FLAT**2 * count:
         return rows.new_zeros(count)
     vector = eigenvectors[:, -rank] if wide else rows @ eigenvectors[:, -rank]

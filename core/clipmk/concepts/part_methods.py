@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float
     from numpy.typing import NDArray
-    from torch import Tensor
+
+    from clipmk.concepts.foreground import CentredTokens
 
 
 class GridForeground(NamedTuple):
@@ -23,7 +23,7 @@ class GridForeground(NamedTuple):
 
     squares: Sequence[NDArray[np.uint8]]
     """Of each what is divided along its own edges, uint8 RGB (S, S, 3)."""
-    patches: Float[Tensor, "images patches dim"]
+    tokens: CentredTokens
     saliency: NDArray[np.floating]
     """(images, rows, columns)"""
     masks: NDArray[np.bool_]
@@ -37,23 +37,25 @@ Labels = tuple["NDArray[np.int64]", tuple[str, ...]]
 def _kmeans(images: GridForeground, *, part_count: int, seed: int) -> Iterable[Labels]:
     from clipmk.concepts.paper_parts import kmeans_parts  # noqa: PLC0415 - torch
 
-    found = kmeans_parts(images.patches, images.masks, count=part_count, seed=seed)
+    found = kmeans_parts(images.tokens.patches, images.masks, count=part_count, seed=seed)
     return ((labels, found.warnings) for labels in found.labels)
 
 
 def _pca(images: GridForeground, *, part_count: int) -> Iterable[Labels]:
     from clipmk.concepts.paper_parts import pca_parts  # noqa: PLC0415 - torch
 
-    found = pca_parts(images.patches, images.masks, count=part_count)
+    found = pca_parts(images.tokens.patches, images.masks, count=part_count)
     return ((labels, found.warnings) for labels in found.labels)
 
 
 def _superpixels(images: GridForeground, *, part_limit: int) -> Iterable[Labels]:
-    from clipmk.concepts.foreground import restrict  # noqa: PLC0415 - torch
+    from clipmk.concepts.foreground import CentredTokens, restrict  # noqa: PLC0415 - torch
     from clipmk.concepts.superpixels import superpixel_parts  # noqa: PLC0415 - torch
 
-    for square, patches, saliency, mask in zip(*images, strict=True):
-        yield superpixel_parts(square, restrict(saliency, mask), patches=patches, limit=part_limit)
+    every, grid = images.tokens, images.tokens.grid
+    each = [every] if len(images.squares) == 1 else [CentredTokens(one[None], grid) for one in every.patches]
+    for square, tokens, saliency, mask in zip(images.squares, each, images.saliency, images.masks, strict=True):
+        yield superpixel_parts(square, restrict(saliency, mask), tokens=tokens, limit=part_limit)
 
 
 PART_METHODS: Final[Mapping[str, Callable[..., Iterable[Labels]]]] = {

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.foreground import FLAT, clean_tokens, leading_eigenvectors
+from clipmk.concepts.foreground import FLAT, CentredTokens, leading_eigenvectors
 from clipmk.concepts.paper_parts import Parts
 from clipmk.concepts.regions import Regions, join_alike, join_patterns, merge_closest
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from numpy import ndarray
-    from torch import Tensor
 
 WORK_SIDE = 224
 """Side in pixels of the square that parts are found on, whatever the model's input is."""
@@ -65,14 +63,14 @@ def superpixel_parts(
     image: UInt8[ndarray, "side side 3"],
     saliency: Float[ndarray, "rows columns"],
     *,
-    patches: Float[Tensor, "patches dim"] | None = None,
+    tokens: CentredTokens | None = None,
     limit: int = 12,
 ) -> Parts:
     """Divide the salient part of an image, `WORK_SIDE` pixels wide, along its own edges: parts by falling area.
 
     Saliency is on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
-    deviation matter. To leave a component out, make it negative (`foreground.restrict`). The patch features of the same
-    grid, row-major, separate what only colour makes similar. If no region wins the vote, the salient pixels are divided
+    deviation matter. To leave a component out, make it negative (`foreground.restrict`). The image's tokens, on the
+    same grid, separate what only colour makes similar. If no region wins the vote, the salient pixels are divided
     as they are; if nothing is salient, the whole image is one part, with a warning. Beyond `limit` parts the closest
     ones by area and colour are merged; ValueError if it is below 1.
     """
@@ -82,7 +80,7 @@ def superpixel_parts(
     labels = _foreground_regions(colour_regions(lab), saliency)
     if not labels.any():
         return Parts(np.ones(labels.shape, dtype=np.int64), (NOTHING_SALIENT,))
-    looks = [lab] if patches is None else [lab, feature_map(patches, grid=saliency.shape, side=len(lab))]
+    looks = [lab] if tokens is None else [lab, feature_map(tokens, side=len(lab))]
     return Parts(join_alike(join_patterns(Regions.of(labels, *looks))).at_most(limit).labels, ())
 
 
@@ -161,24 +159,17 @@ def _connected(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.asarray(labels[::2, ::2], dtype=np.int64)
 
 
-def feature_map(
-    patches: Float[Tensor, "patches dim"], *, grid: tuple[int, ...], side: int
-) -> Float[ndarray, "side side components"]:
-    """The first four principal components of the unit tokens, upsampled, in units comparable to Lab distances.
+def feature_map(tokens: CentredTokens, *, side: int) -> Float[ndarray, "side side components"]:
+    """The first four principal components of an image's tokens, upsampled, in units comparable to Lab distances.
 
-    Outlier tokens are replaced first (`foreground.clean_tokens`). The components together have the root mean square
-    length `FEATURE_WEIGHT`; equal tokens give zeros.
+    The components together have the root mean square length `FEATURE_WEIGHT`; equal tokens give zeros.
     """
-    rows, columns = grid
-    cleaned, _ = clean_tokens(patches[None], grid=(rows, columns))
-    unit = torch.nn.functional.normalize(cleaned[0], dim=-1)
-    centred = (unit - unit.mean(dim=0)).float()  # half the time, and close enough for colours
-    # The first rounds are close enough for colours, too.
-    values, vectors = leading_eigenvectors(centred @ centred.mT, FEATURE_COMPONENTS, tolerance=1e9)
+    # Single precision and the first rounds are close enough for colours.
+    values, vectors = leading_eigenvectors(tokens.products.float(), FEATURE_COMPONENTS, tolerance=1e9)
     scores = vectors[:, -FEATURE_COMPONENTS:] * values[-FEATURE_COMPONENTS:].clamp_min(0).sqrt()
     size = float(scores.square().sum(dim=1).mean().sqrt())
     scaled = scores * (FEATURE_WEIGHT / size if size > FLAT else 0.0)
-    coarse = scaled.reshape(rows, columns, -1).cpu().numpy().astype(np.float32)
+    coarse = scaled.reshape(*tokens.grid, -1).cpu().numpy().astype(np.float32)
     fine = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
     return np.asarray(fine, dtype=np.float32).reshape(side, side, -1)
 

@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clipmk.concepts.foreground import NO_CONTRAST, centred_direction, largest_components, second_eigenvector
+from clipmk.concepts.foreground import (
+    NO_CONTRAST,
+    CentredTokens,
+    centred_direction,
+    largest_components,
+    second_eigenvector,
+)
 from clipmk.concepts.paper_parts import part_masks
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, settings_read
 from clipmk.images.square import Square
@@ -78,6 +84,7 @@ def segment_variants(
     """Each image's parts by each variant; what variants share is computed once. See `segment` for the images."""
     saliency: dict[str, Float[Tensor, "images patches"]] = {}
     found: dict[Hashable, list[Segmentation]] = {}
+    tokens = centred_tokens(encoded)
     for variant in variants:
         key, settings = variant.parts_key, variant.settings
         if key in found:
@@ -86,8 +93,9 @@ def segment_variants(
             found[key] = [variant.find(square, one) for square, one in zip(squares, encoded, strict=True)]
             continue
         if settings.foreground not in saliency:
-            saliency[settings.foreground] = find_saliency(encoded, settings)
-        found[key] = segment(squares, encoded, settings, copies=copies, saliency=saliency[settings.foreground])
+            saliency[settings.foreground] = find_saliency(encoded, settings, tokens)
+        known = saliency[settings.foreground]
+        found[key] = segment(squares, encoded, settings, copies=copies, saliency=known, tokens=tokens)
     return list(zip(*(found[variant.parts_key] for variant in variants), strict=True))
 
 
@@ -98,18 +106,21 @@ def segment(
     *,
     copies: Sequence[NDArray[np.uint8]] | None = None,
     saliency: Float[Tensor, "images patches"] | None = None,
+    tokens: CentredTokens | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
     `squares` are uint8 RGB (S, S, 3), each `encoded` has batch 1. `copies`, uint8 RGB (W, W, 3), are what is divided
-    along its own edges; None: the squares. `saliency` is that of `find_saliency`, if known already.
+    along its own edges; None: the squares. `saliency` is that of `find_saliency`, `tokens` are the `centred_tokens`, if
+    known already.
     """
-    saliency = find_saliency(encoded, settings) if saliency is None else saliency
+    tokens = tokens or centred_tokens(encoded)
+    saliency = find_saliency(encoded, settings, tokens) if saliency is None else saliency
     values = saliency.cpu().numpy().reshape(len(squares), *encoded[0].grid)
     warnings = () if values.any() else (NO_CONTRAST,)
     kept = [largest_components(mask, keep_second=settings.second_component) for mask in values > 0]
-    patches, masks = torch.cat([one.patches for one in encoded]), np.stack([mask for mask, _ in kept])
-    images = GridForeground(squares if copies is None else copies, patches, values, masks)
+    masks = np.stack([mask for mask, _ in kept])
+    images = GridForeground(squares if copies is None else copies, tokens, values, masks)
     read = {name: getattr(settings, name) for name in settings_read(settings.parts)}
     found = PART_METHODS[settings.parts](images, **read)
     return [
@@ -118,14 +129,20 @@ def segment(
     ]
 
 
-def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Float[Tensor, "images patches"]:
-    """The saliency that `settings.foreground` names, fitted to all images together (each of batch 1)."""
-    patches = torch.cat([one.patches for one in encoded])
+def centred_tokens(encoded: Sequence[Encoded]) -> CentredTokens:
+    """Of all images together (each of batch 1)."""
+    return CentredTokens(torch.cat([one.patches for one in encoded]), encoded[0].grid)
+
+
+def find_saliency(
+    encoded: Sequence[Encoded], settings: Settings, tokens: CentredTokens
+) -> Float[Tensor, "images patches"]:
+    """The saliency that `settings.foreground` names, fitted to all images together; `tokens` are theirs."""
     if settings.foreground == "eigenvector":
-        return second_eigenvector(patches)
+        return second_eigenvector(tokens.patches)
     attention = [one.attention for one in encoded if one.attention is not None]
     votes = torch.cat(attention) if len(attention) == len(encoded) else None
-    return centred_direction(patches, grid=encoded[0].grid, attention=votes)
+    return centred_direction(tokens, attention=votes)
 
 
 def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
