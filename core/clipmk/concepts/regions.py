@@ -101,16 +101,19 @@ def merge_closest(
     masses = np.maximum(mass.astype(np.float64), np.finfo(np.float64).tiny).tolist()
     family, apart = np.arange(len(points)), ((points[:, None] - points) ** 2.0).sum(axis=-1, dtype=np.float64)
     np.fill_diagonal(apart, np.inf)
+    merged: list[tuple[int, int]] = []
     while len(points) > 1:
         kept, gone = divmod(int(apart.argmin()), len(points))  # of equals the first, so kept < gone
         least, one, other = float(apart[kept, gone]), masses[kept], masses[gone]
         if not least < distance**2:
             break
         masses[kept] = total = one + other
-        family[family == gone] = kept
+        merged.append((kept, gone))
         moved = (one * apart[kept] + other * apart[gone] - one * other / total * least) / total
         apart[kept] = apart[:, kept] = moved
         apart[gone] = apart[:, gone] = np.inf
+    for kept, gone in reversed(merged):
+        family[gone] = family[kept]
     return family
 
 

@@ -90,7 +90,7 @@ def nearest(
         indices, scores = torch.cat([indices, rows]), torch.cat([scores, product], dim=1)
         chosen = taken(scores, count)
         keep = chosen.any(dim=0).nonzero().flatten()
-        if scores.shape[1] >= count:
+        if scores.shape[1] >= count and start + block < len(bank):
             floor = scores.masked_fill(~chosen, float("inf")).amin(dim=1, keepdim=True)
         indices, scores = indices[keep], scores.index_select(1, keep)
     return Nearest(indices, scores)
@@ -101,6 +101,9 @@ def taken(scores: Float[Tensor, "parts items"], count: int) -> Bool[Tensor, "par
     if count >= scores.shape[1]:
         return torch.ones_like(scores, dtype=torch.bool)
     least = scores.kthvalue(scores.shape[1] - count + 1, dim=1, keepdim=True).values
+    reaching = scores >= least
+    if int(reaching.sum()) == count * len(scores):  # no ties at the end of a row
+        return reaching
     above, equal = scores > least, scores == least
     return above | (equal & (equal.cumsum(dim=1) <= count - above.sum(dim=1, keepdim=True)))
 

@@ -94,9 +94,11 @@ def pixel_masks(masks_square: Bool[np.ndarray, "masks side side"], square: Squar
     """
     square, size = replace(square, side=masks_square.shape[1]), (square.height, square.width)
     rows, columns = (_Bands.of(shown, side=square.side) for shown in square.shown)
-    framed = np.pad(masks_square, ((0, 0), (1, 1), (1, 1)))
-    found = []
-    for cells in framed.take(rows.shown + 1, axis=1).take(columns.shown + 1, axis=2):
+    found, shown = [], masks_square
+    if not all(np.array_equal(bands.shown, np.arange(square.side)) for bands in (rows, columns)):
+        framed = np.pad(masks_square, ((0, 0), (1, 1), (1, 1)))
+        shown = framed.take(rows.shown + 1, axis=1).take(columns.shown + 1, axis=2)
+    for cells in shown:
         runs = _runs_between(_changes(cells, rows, columns), math.prod(size), first=bool(cells[0, 0]))
         area, box = int(runs[1::2].sum()) / math.prod(size), mask_box(cells) or (0, 0, 0, 0)
         (left, right), (top, bottom) = columns.edges[[*box[::2]]].tolist(), rows.edges[[*box[1::2]]].tolist()
