@@ -315,9 +315,9 @@ def test_a_class_that_one_model_lacks_has_a_dash_without_a_colour() -> None:
 
 
 def test_names_in_a_crowd_cover_neither_one_another_nor_a_mark() -> None:
-    from clipmk.study.charts import canvas, name_marks  # noqa: PLC0415
+    from clipmk.study.charts import figure_of, name_marks  # noqa: PLC0415
 
-    figure = canvas(4.2, 6.6)
+    figure = figure_of(4.2, 6.6)
     axes = figure.subplots()
     axes.set_xlim(0, 4)
     axes.set_ylim(50, 90)

@@ -5,20 +5,18 @@ Drawn about as wide as a phone, so that their text stays readable there; wider p
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
@@ -33,18 +31,16 @@ from clipmk.system.text import printable
 INK: Final = "#222222"
 GREY: Final = "#6b6b6b"
 GRID: Final = "#e6e6e6"
-LONGEST_LABEL: Final = 22
-"""Characters of a name in a chart; the tables show all of it."""
+LONGEST_NAME: Final = 22
+"""Characters of a model's name; the tables show all of it."""
 NAME_GAP: Final = 0.05
 """Share of the axes' height from a name to the next one, where there is room for all."""
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyStyle:
-    """How a family is drawn: colour is never the only sign."""
+class FamilyStyle(NamedTuple):
+    """How a family is drawn: its colour (on light paper; the page has one for dark schemes) is never the only sign."""
 
     colour: str
-    """On light paper; the page's style sheet has one for dark schemes."""
     marker: str
     line: Any
 
@@ -97,20 +93,12 @@ def charts(results: Results, *, published_line: bool = False) -> Iterator[Chart]
 
 
 def _chart(name: str, alt: str, draw: Callable[[], Figure]) -> Chart:
-    """Render a figure in our style; the same figure gives the same bytes."""
+    """Render a figure in our style; the same figure gives the same bytes. Letters that the font lacks are no matter."""
     file = io.StringIO()
-    with styled(), mpl.rc_context({"svg.hashsalt": name}):
+    with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": name}, fname=assets_dir() / "study.mplstyle"):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font|Matplotlib currently does not support")
         draw().savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return Chart(name, file.getvalue()[file.getvalue().index("<svg ") :], alt)
-
-
-@contextlib.contextmanager
-def styled() -> Iterator[None]:
-    """Draw with our style, without warnings about letters that the font of the layout lacks."""
-    with mpl.rc_context(fname=assets_dir() / "study.mplstyle"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
-        yield
 
 
 def family_style(family: str) -> FamilyStyle:
@@ -118,16 +106,14 @@ def family_style(family: str) -> FamilyStyle:
     return _STYLES.get(family, _OTHER)
 
 
-def canvas(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     """An empty figure (inches), without a window or global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_dynamics(row: TableRow, highest: float) -> Figure:
     """The mean curve of a model, its area filled, and the curve of random concepts; up to `highest`."""
-    figure = canvas(2.1, 1.45)
+    figure = figure_of(2.1, 1.45)
     axes, style, points = figure.subplots(), family_style(row["family"]), np.arange(len(row["curve"]))
     axes.fill_between(points, row["curve"], color=style.colour, alpha=0.25, linewidth=0)
     axes.plot(points, row["curve"], color=style.colour, linestyle=style.line, linewidth=1.6)
@@ -142,16 +128,15 @@ def draw_dynamics(row: TableRow, highest: float) -> Figure:
 def draw_wrong(results: Results, rows: Sequence[TableRow]) -> Figure:
     """A line per measure: how well it tells wrong predictions, a mark per model."""
     measures = list(dict.fromkeys(row["measure"] for row in rows))
-    families = {row["model"]: row["family"] for row in results.models}
-    figure = canvas(4.0, 0.9 + 0.36 * len(measures))
-    axes, named = figure.subplots(), set[str]()
-    for row in rows:
-        family, place = families[row["model"]], list(families).index(row["model"]) / max(1, len(families) - 1)
-        height = 0.25 - 0.5 * place - measures.index(row["measure"])
-        name = None if family in named else family_name(family)
-        named.add(family)
-        x, reach = intervals([row], "auroc")
-        mark_models(axes, family, x, height, xerr=reach, markersize=4.5, linestyle="", label=name)
+    places = np.linspace(0.25, -0.25, len(results.models)).tolist()
+    heights = {row["model"]: place for row, place in zip(results.models, places, strict=True)}
+    figure = figure_of(4.0, 0.9 + 0.36 * len(measures))
+    axes = figure.subplots()
+    for family, members in results.families.items():
+        own = [row for row in rows if row["model"] in {member["model"] for member in members}]
+        x, reach = intervals(own, "auroc")
+        y = np.array([heights[row["model"]] - measures.index(row["measure"]) for row in own])
+        mark_models(axes, family, x, y, xerr=reach, markersize=4.5, label=family_name(family))
     axes.axvline(0.5, color=GREY, linestyle=(0, (1, 1.5)))
     axes.set_yticks([-place for place in range(len(measures))], measures)
     axes.set_ylim(0.6 - len(measures), 0.6)
@@ -169,7 +154,7 @@ def draw_scatter(results: Results, *, published_line: bool = False) -> Figure:
     `published_line` adds the line that the paper prints for its ViTs.
     """
     known = [row for row in results.models if row["top1"] is not None]
-    figure = canvas(4.2, max(4.2, 1.6 + 0.15 * len(known)))
+    figure = figure_of(4.2, max(4.2, 1.6 + 0.15 * len(known)))
     axes = figure.subplots()
     for family in dict.fromkeys(row["family"] for row in known):
         members = [row for row in known if row["family"] == family]
@@ -211,8 +196,9 @@ def name_marks(axes: Axes, rows: Sequence[TableRow], names: Mapping[str, str]) -
     steps = gap * np.arange(len(rows))
     places = isotonic_regression(heights - steps).x.clip(0, 1 - steps[-1]) + steps
     for row, place in zip(rows, places, strict=True):
+        name = printable(names[row["model"]])
         axes.annotate(
-            label(names[row["model"]]),
+            name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
             (row["auc"], 100 * row["top1"]),
             xytext=(1.03, place),
             textcoords="axes fraction",
@@ -222,12 +208,6 @@ def name_marks(axes: Axes, rows: Sequence[TableRow], names: Mapping[str, str]) -
             zorder=1,
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkB": 0},
         )
-
-
-def label(text: str) -> str:
-    """A name for a chart: one line, shortened, without control characters."""
-    safe = printable(text)
-    return safe if len(safe) <= LONGEST_LABEL else safe[: LONGEST_LABEL - 1] + "…"
 
 
 def intervals(rows: Sequence[TableRow], name: str, *, factor: float = 1) -> tuple[Floats, Floats]:
