@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -12,6 +10,7 @@ from clipmk.study.advice import advice
 from clipmk.study.paper import against_paper
 from clipmk.study.results import Results, failed_images
 from clipmk.study.schema import TableRow
+from clipmk.system.rows import csv_text
 from clipmk.system.serialization import plain
 
 _RIVAL: Final = ("recipes", "pearson", "spearman", "without_one")
@@ -50,31 +49,22 @@ def csv_files(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, rows in document.items():
         if rows and isinstance(rows, list):
             flat = [dict(_flat(row)) for row in rows]
-            text = io.StringIO(newline="")
-            writer = csv.DictWriter(text, list(dict.fromkeys(key for row in flat for key in row)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(flat)
-            yield f"{name}.csv", text.getvalue()
+            yield f"{name}.csv", csv_text(flat, list(dict.fromkeys(key for row in flat for key in row)))
 
 
 def csv_lines(document: Mapping[str, Any]) -> str:
     """The same as one table: a line per value, with the name of its list, the number of its row, and its own name."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("table", "row", "name", "value"))
-    for name, rows in document.items():
-        for number, row in enumerate(rows if isinstance(rows, list) else (), 1):
-            writer.writerows((name, number, key, value) for key, value in _flat(row) if value is not None)
-    return text.getvalue()
+    lists = [(name, rows) for name, rows in document.items() if isinstance(rows, list)]
+    rows = [(name, number, row) for name, rows in lists for number, row in enumerate(rows, 1)]
+    columns = ("table", "row", "name", "value")
+    lines = ((name, number, key, one) for name, number, row in rows for key, one in _flat(row) if one is not None)
+    return csv_text((dict(zip(columns, line, strict=True)) for line in lines), columns)
 
 
 def _flat(row: TableRow, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted name; a list becomes its items separated by spaces."""
+    """Values by dotted name."""
     for name, value in row.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", " ".join(map(repr, value)) if isinstance(value, list) else value
+        yield from _flat(value, f"{before}{name}.") if isinstance(value, dict) else [(f"{before}{name}", value)]
 
 
 def _numbers(line: LineFit, *names: str) -> dict[str, Any]:

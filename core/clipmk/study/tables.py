@@ -6,15 +6,11 @@ Nothing is random, no time is recorded.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.lib.recfunctions import repack_fields
@@ -28,8 +24,9 @@ from clipmk.study.manifest import Manifest, StudyFolder
 from clipmk.study.schema import BEHIND, LANGUAGE, MEAN, PLAN, TABLES, TableRow, image_schema, images_schema
 from clipmk.study.swaps import ClassConcepts, Overlaps
 from clipmk.study.wrong import wrong_rows
-from clipmk.system.files import make_folder, write_text
+from clipmk.system.files import write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
+from clipmk.system.rows import csv_text
 
 _VERSION: Final = 4
 """Raised when the columns of a table change: tables of an older version are written again."""
@@ -152,7 +149,7 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     tables.compare()
     for name in tables_of(manifest):
         if name in {"classes", "models"}:
-            _write_csv(tables.rows[name], folder.table(name, ".csv"), TABLES[name])
+            write_text(csv_text(tables.rows[name], TABLES[name].names), folder.table(name, ".csv"))
         if name != "cues":  # written already
             write_rows(tables.rows[name], folder.table(name), TABLES[name], made_of)
     return completeness
@@ -175,15 +172,3 @@ def tables_of(manifest: Manifest) -> list[str]:
     """Which of `schema.TABLES` a study has."""
     optional = {"asked": manifest.asks, "language_counts": manifest.language_counts}
     return [name for name in TABLES if optional.get(name, True)]
-
-
-def _write_csv(rows: Sequence[TableRow], path: Path, schema: pa.Schema) -> None:
-    """Write a table as text; a curve becomes its numbers separated by spaces."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(schema.names)
-    for row in rows:
-        values = [row[name] for name in schema.names]
-        writer.writerow([" ".join(map(repr, value)) if isinstance(value, list) else value for value in values])
-    make_folder(path.parent)
-    write_text(text.getvalue(), path)

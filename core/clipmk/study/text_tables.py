@@ -52,21 +52,6 @@ def columns(table: str) -> Columns:
     return tuple((row["heading"], lambda one, row=row: _FORMS[row["form"]](one, row["column"])) for row in rows)
 
 
-_FIT: Final[Columns] = (
-    ("family", lambda one: family_name(one.group)),
-    ("models", lambda one: str(one.count)),
-    ("top-1 % =", lambda one: line(one.slope, one.intercept)),
-    ("r [95 %]", lambda one: estimate(one.pearson)),
-    ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
-)
-_RIVAL: Final[Columns] = (
-    ("accuracy against", lambda one: one.name),
-    ("r [95 %]", lambda one: estimate(one.pearson)),
-    ("rho [95 %] or (p)", lambda one: estimate(one.spearman)),
-    ("r [without one recipe]", lambda one: estimate(one.without_one)),
-)
-
-
 def family_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
     """One table per family: accuracy, then m, whether it beats all classes, strength, AUC and its multiple of chance.
 
@@ -116,7 +101,7 @@ def size_table(results: Results) -> TextTable:
 
 def fit_table(results: Results) -> TextTable:
     """The line through the models of each family, and through all."""
-    return _table("AUC against accuracy", results.fits, _FIT)
+    return _table("AUC against accuracy", results.fits, columns("fits"))
 
 
 def rival_tables(results: Results) -> Iterator[TextTable]:
@@ -124,7 +109,7 @@ def rival_tables(results: Results) -> Iterator[TextTable]:
     for group, rivals in groupby(results.lines, key=lambda one: (one.group, one.count, one.recipes)):
         name, models, recipes = group
         title = f"{family_name(name)}: {models} models of {counted(recipes, 'recipe')}"
-        yield _table(title, rivals, _RIVAL)
+        yield _table(title, rivals, columns("rivals"))
 
 
 def paper_tables(results: Results, *, wide: bool = False) -> list[TextTable]:
@@ -185,10 +170,7 @@ def class_grid(results: Results, rows: Sequence[TableRow]) -> list[ClassLine]:
 
 def concept_table(totals: ConceptTotals, name: str) -> TextTable:
     """The concepts that are most often "mutual" or "missed", with all their counts."""
-    counts = ("mutual", "missed", "seen", "tied", "mutual_right", "mutual_wrong")
-    headings = ("concept", *(count.replace("_", ", ") for count in counts))
-    rows = tuple((row["descriptor"], *(f"{row[count]:,}" for count in counts)) for row in totals.most(name))
-    return TextTable("Most shared" if name == "mutual" else "Most missed", headings, rows)
+    return _table("Most shared" if name == "mutual" else "Most missed", totals.most(name), columns("concepts"))
 
 
 def interval(row: TableRow, name: str, *, factor: float = 1, digits: int = 2) -> str:
@@ -207,8 +189,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}"
 
 
-_FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
+_FORMS: Final[Mapping[str, Callable[[Any, str], str]]] = {
     "text": lambda row, name: NONE if row[name] is None else str(row[name]),
+    "count": lambda row, name: f"{row[name]:,}",
     "number": lambda row, name: number(row[name]),
     "number 1": lambda row, name: number(row[name], 1),
     "percent": lambda row, name: percent(row[name]),
@@ -224,8 +207,11 @@ _FORMS: Final[Mapping[str, Callable[[TableRow, str], str]]] = {
     "tied": lambda row, name: (
         NONE if row[name] is None else f"{row[name]:.0f} ({100 * row[name] / row['vocabulary_size']:.2g} %)"
     ),
+    "fact": lambda one, name: family_name(str(getattr(one, name))),
+    "estimate": lambda one, name: estimate(getattr(one, name)),
+    "line": lambda one, _: line(one.slope, one.intercept),
 }
-"""How `assets/study_tables.csv` has a column written; the last one: D_y and its share of the descriptors."""
+"""How `assets/study_tables.csv` has a column of a row written, or (last) of a fitted line; tied: D_y and its share."""
 
 
 def estimate(one: Estimate, digits: int = 2) -> str:
@@ -234,13 +220,8 @@ def estimate(one: Estimate, digits: int = 2) -> str:
         return NONE
     certainty = "" if one.low is None or one.high is None else f" [{one.low:.{digits}f}, {one.high:.{digits}f}]"
     if isinstance(one, RankEstimate) and one.p is not None:
-        certainty = f" ({p_value(one.p)})"
+        certainty = " (p < 0.001)" if one.p < 0.001 else f" (p {one.p:.3f})"
     return f"{one.value:.{digits}f}{certainty}"
-
-
-def p_value(p: float) -> str:
-    """`p 0.048`, or `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
 
 
 def line(slope: float, intercept: float) -> str:
@@ -275,6 +256,8 @@ def _lines(results: Results, matched: Sequence[PublishedModel]) -> TextTable:
             variants.append(("the paper's table, models studied here", published_fit(family, matched)))
         variants.append(("this study", next((one for one in results.fits if one.group == family), None)))
         rows += [
-            (f"{name}, {words}", *(cell(one) for _, cell in _FIT[1:])) for words, one in variants if one is not None
+            (f"{name}, {words}", *(cell(one) for _, cell in columns("fits")[1:]))
+            for words, one in variants
+            if one is not None
         ]
-    return TextTable("Lines", ("line through", *(heading for heading, _ in _FIT[1:])), tuple(rows))
+    return TextTable("Lines", ("line through", *(heading for heading, _ in columns("fits")[1:])), tuple(rows))

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,16 @@ JSON_ROWS: Final = (".json", ".jsonl", ".ndjson")  # endings of tables that hold
 TABLES: Final = (".csv", ".tsv", *JSON_ROWS, ".parquet")  # endings of tables
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV; a list becomes its items separated by spaces, a missing value is blank."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: " ".join(map(repr, one)) if isinstance(one, list) else one for name, one in row.items()})
+    return text.getvalue()
 
 
 def read_rows(
