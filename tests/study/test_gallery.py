@@ -99,8 +99,8 @@ def test_a_card_has_the_picture_and_what_every_model_says(results: Results) -> N
     group = Group("other", [3], 1)
     assert add_cards(results, [group]) == LeftOut()
     [card] = group.cards
-    assert (card.entry.key, card.answer["model"], card.answer["probability"]) == ("3.png", "other", 0.2)
-    assert [(row["model"], row["shared"]) for row in card.answers] == [
+    assert (card.entry.key, card.answers["other"]["probability"]) == ("3.png", 0.2)
+    assert [(model, row["shared"]) for model, row in card.answers.items()] == [
         ("vit", ["t0", "t1", "asked"]),
         ("other", ["t0", "t1", "asked"]),
     ]
@@ -127,16 +127,16 @@ def test_images_that_are_gone_or_damaged_are_left_out_and_counted(results: Resul
     group = Group("vit", [0, 2, 3], 3)
     left_out = add_cards(results, [group])
     assert [card.entry.key for card in group.cards] == ["3.png"]
-    assert (left_out.unreadable, left_out.for_size) == (2, 0)
-    assert "0.png" in left_out.reason
+    assert (len(left_out.unreadable), left_out.for_size) == (2, 0)
+    assert "0.png" in left_out.unreadable[0]
 
 
 def test_a_dataset_that_moved_leaves_all_out_with_the_reason(results: Results, tmp_path: Path) -> None:
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")
     groups = wrong_groups(results)
     left_out = add_cards(results, groups)
-    assert left_out.unreadable == 7
-    assert "'scenes' does not exist" in left_out.reason
+    assert len(left_out.unreadable) == 7
+    assert "'scenes' does not exist" in left_out.unreadable[0]
     assert not any(group.cards for group in groups)
 
 

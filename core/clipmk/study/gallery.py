@@ -38,10 +38,8 @@ class Card:
     entry: Entry
     address: str
     """`data:` and the picture."""
-    answer: TableRow
-    """Of the model that it is shown for: a row of the table `images`, and "shared", the mutual concepts."""
-    answers: list[TableRow]
-    """Of every model, in the study's order."""
+    answers: dict[str, TableRow]
+    """Model -> its row of the table `images`, and "shared", the mutual concepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +59,8 @@ class LeftOut:
 
     for_size: int = 0
     """They did not fit into `BUDGET`."""
-    unreadable: int = 0
-    reason: str = ""
-    """Why the first one is unreadable."""
+    unreadable: list[str] = field(default_factory=list)
+    """Why each of the others cannot be read any more."""
 
 
 def wrong_groups(results: Results) -> list[Group]:
@@ -85,10 +82,8 @@ def cue_groups(results: Results, cues: Sequence[TableRow]) -> list[Group]:
     """Per row of the table `cues`: images predicted so, with its text mutual; wrong ones first, then certain ones."""
     keys = [tuple(cue[name] for name in ("model", "parts", "class", "text")) for cue in cues]
     found: dict[tuple[str, ...], list[TableRow]] = {key: [] for key in keys}
-    held = {
-        name: list(values)
-        for name, values in zip(("model", "parts", "predicted"), zip(*keys, strict=True), strict=False)
-    }
+    held = {column: [cue[column] for cue in cues] for column in ("model", "parts")}
+    held["predicted"] = [cue["class"] for cue in cues]
     for row in _rows(results, held) if cues else ():
         for text in row["shared"]:
             found.get((row["model"], row["parts"], row["predicted"], text), []).append(row)
@@ -111,16 +106,14 @@ def add_cards(results: Results, groups: Sequence[Group]) -> LeftOut:
             reader = reader or reader_of(results.manifest.dataset)
             address = addresses.get(image) or picture_address(reader, entries[image])
         except ClipmkError as reason:
-            left_out.unreadable += 1
-            left_out.reason = left_out.reason or str(reason)
+            left_out.unreadable.append(str(reason))
             continue
         addresses[image] = address
         if len(address) > room:
             left_out.for_size += 1
         elif group.model in answers[image]:
             room -= len(address)
-            found = answers[image]
-            group.cards.append(Card(entries[image], address, found[group.model], list(found.values())))
+            group.cards.append(Card(entries[image], address, answers[image]))
     return left_out
 
 
@@ -142,7 +135,7 @@ def _rows(results: Results, held: Mapping[str, Sequence[Any]]) -> Iterator[Table
             if asks:
                 flags = zip(asks, row["asked_seen"], row["asked_tied"], strict=True)
                 shared += [text for text, seen, tied in flags if seen and tied]
-            yield row | {"shared": shared}
+            yield row | {"shared": list(dict.fromkeys(shared))}
 
 
 def _images(results: Results, columns: Sequence[str], held: Mapping[str, Sequence[Any]]) -> Iterator[pa.Table]:
