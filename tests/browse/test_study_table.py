@@ -57,10 +57,10 @@ def content(table: StudyTable) -> list[Any]:
 @pytest.mark.parametrize("parts", ["kmeans", "pca"])
 def test_rows_are_those_of_the_tables(study: tuple[StudyFolder, Manifest], parts: str) -> None:
     folder, manifest = study
-    table = StudyTable(folder.root)
+    table = StudyTable(folder.root, parts)
     assert (table.warnings, len(table), table.models) == ([], 60, tuple(one.id for one in manifest.models))
     for a, b in itertools.permutations(table.models, 2):
-        table.use(a, b, parts)
+        table.use(a, b)
         for place, shown in enumerate(content(table)):
             assert (shown.key, shown.place) == (f"{place:05d}.jpg", place)
             for model, result in zip((a, b), shown.results, strict=True):
@@ -96,7 +96,7 @@ def test_the_two_most_accurate_models_are_shown_first(study: tuple[StudyFolder, 
 def test_a_part_method_or_model_that_the_study_lacks_is_an_error(study: tuple[StudyFolder, Manifest]) -> None:
     table = StudyTable(study[0].root)
     with pytest.raises(UsageError, match="no part method 'kmean'; close: 'kmeans'"):
-        table.use(table.a, table.b, "kmean")
+        StudyTable(study[0].root, "kmean")
     with pytest.raises(UsageError, match="model 'x' is not in the table"):
         table.use("x")
 

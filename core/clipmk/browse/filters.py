@@ -4,8 +4,6 @@ All terms are required and `not` negates the next one. `b.wrong`, `b.p`, `b.pred
 without `b.` the first; a bare or quoted word is a part of the image's name.
 """
 
-from __future__ import annotations
-
 import re
 from operator import eq, ge, gt, le, lt, ne
 from typing import Final, NamedTuple
@@ -99,24 +97,26 @@ def parse_filter(text: str) -> Filter:
 
 
 def _term(found: re.Match[str], position: int, *, negated: bool) -> Term:
-    name = (found["flag"] or found["number"] or found["field"] or "").lower()
+    kind = str(found.lastgroup)
+    name = (found["flag"] or found["number"] or found["field"] or kind).lower()
     side = (found["only"] or found["side"] or "a").lower()
     value = found["value"] or found["text"] or found["name"] or ""
     if value[:1] == '"':
         value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
-    right, other = (pc.field(f"{one}.correct") for one in (side, "a" if side == "b" else "b"))
-    accepts = {"right": right, "wrong": ~right, "failed": pc.field(f"{side}.error").is_valid()}.get(name)
-    if found["same"]:
-        name, accepts = "same", _COMPARE[found["same"]](pc.field("a.predicted"), pc.field("b.predicted"))
-    elif found["only"]:
-        name, accepts = "only", right & ~other
-    elif found["name"]:
-        name, accepts = "name", pc.match_substring(pc.field("name"), value, ignore_case=True)
-    elif found["number"]:
+    compare = _COMPARE[found["operator"] or found["same"] or "=="]
+    accepts = {
+        "right": pc.field(f"{side}.correct"),
+        "wrong": pc.field(f"{side}.wrong"),
+        "failed": pc.field(f"{side}.error").is_valid(),
+        "marked": pc.field("marked"),
+        "noted": pc.field("noted"),
+        "same": compare(pc.field("a.predicted"), pc.field("b.predicted")),
+        "only": pc.field(f"{side}.correct") & pc.field(f"{'a' if side == 'b' else 'b'}.wrong"),
+        "name": pc.match_substring(pc.field("name"), value, ignore_case=True),
+    }.get(name)
+    if kind == "value":
         number = float(value.rstrip("%")) / (100 if value.endswith("%") else 1)
-        accepts = _COMPARE[found["operator"]](pc.field(name if name == "agree" else f"{side}.{name}"), number)
-    elif name in {"marked", "noted"}:
-        accepts = pc.field(name)
+        accepts = compare(pc.field(name if name == "agree" else f"{side}.{name}"), number)
     return Term(name, side, value, position, negated, accepts)
 
 

@@ -1,7 +1,5 @@
 """The table of images of a folder, filled by the app while they are explained."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,4 +70,4 @@ class GrowingTable(ImageTable):
 
     def _fill(self, path: str, model: str, **row: Any) -> None:
         self._found[model][self._places[path]] = row
-        self.forget(model)
+        self._data.pop(model, None)

@@ -3,8 +3,6 @@
 Images are known by their place, 0-based in the dataset's order; classes and concepts have codes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import operator
 from collections.abc import Sequence
@@ -130,14 +128,10 @@ class ImageTable:
         raise NotImplementedError
 
     def data(self, model: str) -> tuple[pa.Table, Concepts]:
-        """What `read` returned, until the model is forgotten."""
+        """What `read` returned, while the model is shown."""
         if model not in self._data:
             self._data[model] = self.read(model)
         return self._data[model]
-
-    def forget(self, *models: str) -> None:
-        """Read models again when they are next needed."""
-        self._data = {model: found for model, found in self._data.items() if model not in models}
 
     def use(self, a: str, b: str | None = None) -> None:
         """Choose the first and the second model; UsageError if the table does not have it."""
@@ -145,6 +139,7 @@ class ImageTable:
             if model not in self.models:
                 raise UsageError(f"model {quoted(model)} is not in the table; {suggest(model, self.models)}")
         self.a, self.b = a, None if b == a else b
+        self._data = {model: found for model, found in self._data.items() if model in {a, b}}
 
     def choose(self, wanted: Filter | str = "", sort: str = "image", *, descending: bool = False) -> Places:
         """Places of the images that a filter accepts, sorted by one of `SORTS`; what has no value comes last.
@@ -181,15 +176,13 @@ class ImageTable:
 
     def wrong(self, places: Places) -> int | None:
         """How many images the first model predicts wrong; None where there are no labels."""
-        return pc.sum(pc.invert(self._rows()["a.correct"].take(places))).as_py() or 0 if self.has_labels else None
+        return pc.sum(self._rows()["a.wrong"].take(places)).as_py() or 0 if self.has_labels else None
 
     def class_counts(self, places: Places) -> list[ClassCount]:
         """Images by class, those with most wrong predictions first."""
         rows = self._rows().take(places)
         rows = rows.append_column("class", rows["truth" if self.has_labels else "a.predicted"])
         rows = rows.filter(pc.field("a.predicted").is_valid() & pc.field("class").is_valid())
-        for side in "ab":
-            rows = rows.append_column(f"{side}.wrong", pc.invert(rows[f"{side}.correct"]))
         sums = [("image", "count"), ("a.wrong", "sum"), ("b.wrong", "sum"), ("a.auc", "mean"), ("a.m", "mean")]
         counts = rows.group_by("class").aggregate(sums).select(["class", *(f"{name}_{how}" for name, how in sums)])
         wrong = rows.filter(pc.field("a.wrong")).group_by(["class", "a.predicted"]).aggregate([("image", "count")])
@@ -201,7 +194,7 @@ class ImageTable:
     def concept_counts(self, places: Places) -> list[ConceptCount]:
         """Concepts that are mutual in either model, the most frequent in the first one first."""
         rows, a, b = self._rows(), self._mutual("a", places), self._mutual("b", places)
-        wrong = rows["a.correct"].fill_null(True).to_numpy() == 0
+        wrong = rows["a.wrong"].fill_null(False).to_numpy()
         explained_a, explained_b = (rows[f"{side}.predicted"].is_valid().to_numpy() for side in "ab")
         only_a, only_b = (np.setdiff1d(*pair, assume_unique=True) for pair in ((a, b), (b, a)))
         only_a, only_b = only_a[explained_b[only_a >> _CODE_BITS]], only_b[explained_a[only_b >> _CODE_BITS]]
@@ -222,7 +215,8 @@ class ImageTable:
             for side, columns in zip("ab", found, strict=True):
                 for name in MODEL.names:
                     rows = rows.append_column(f"{side}.{name}", (nothing if columns is None else columns)[name])
-                rows = rows.append_column(f"{side}.correct", pc.equal(rows[f"{side}.predicted"], rows["truth"]))
+                correct = pc.equal(rows[f"{side}.predicted"], rows["truth"])
+                rows = rows.append_column(f"{side}.correct", correct).append_column(f"{side}.wrong", pc.invert(correct))
             for at, kind in enumerate(("marked", "noted")):
                 names = pa.array([name for name, note in self.notes.entries.items() if note[at]], pa.string())
                 rows = rows.append_column(kind, pc.is_in(rows["name"], names))

@@ -1,7 +1,5 @@
 """Marks and one-line notes on images, kept in a CSV file beside the data."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

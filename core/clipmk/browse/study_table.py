@@ -4,9 +4,6 @@ Read are the predictions of all models, and the rest of those that are shown. No
 opened while a run works on it.
 """
 
-from __future__ import annotations
-
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,14 +39,16 @@ _FORMAT: Final = ds.ParquetFileFormat(dictionary_columns={"predicted", "vision_c
 class StudyTable(ImageTable):
     """The images of a study as far as it is done; the two most accurate models are shown first.
 
-    InputError if `root` is not a study, is of another version, or its manifest or plan is damaged.
+    `parts` is the part method whose numbers are shown, by default the first of `manifest.parts`. InputError if `root`
+    is not a study, is of another version, or its manifest or plan is damaged.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, parts: str | None = None) -> None:
         self.folder = StudyFolder(Path(root))
         self.manifest = read_manifest(self.folder.manifest)
-        self.parts = self.manifest.parts[0]
-        """The part method whose numbers are shown."""
+        self.parts = parts or self.manifest.parts[0]
+        if self.parts not in self.manifest.parts:
+            raise UsageError(f"the study has no part method {parts!r}; {suggest(self.parts, self.manifest.parts)}")
         plan = read_table(self.folder.plan, PLAN, ["image", "key", "label", "shard"]).sort_by("image")
         models = [model.id for model in self.manifest.models]
         super().__init__(plan["key"], plan["label"], models, Notes(self.folder.root / STUDY_NOTES))
@@ -60,9 +59,8 @@ class StudyTable(ImageTable):
         except InputError as reason:
             missing = missing_parts(self.folder, self.manifest)
             for model in models:
-                sound = (
-                    number for number in range(self.manifest.shards) if model not in missing.shards.get(number, ())
-                )
+                lost = {number for number, names in missing.shards.items() if model in names}
+                sound = sorted({*range(self.manifest.shards)} - lost)
                 self._files[model] = [self.folder.shard(model, number) for number in sound]
             damaged = [f"damaged files are left out: {listed(missing.damaged, most=3)}"] if missing.damaged else []
             unread = f"{reason}; the shards are read instead" if images.exists() else "the tables are not written yet"
@@ -73,22 +71,12 @@ class StudyTable(ImageTable):
         right = ((self.predicted == truth) & (truth != UNKNOWN)).sum(axis=1)
         self.use(*(models[number] for number in np.argsort(-right, kind="stable")[:2]))
 
-    def use(self, a: str, b: str | None = None, parts: str | None = None) -> None:
-        """Choose the models, and the part method (None: as before); UsageError if the study does not have it."""
-        if parts not in {None, *self.manifest.parts}:
-            raise UsageError(f"the study has no part method {parts!r}; {suggest(str(parts), self.manifest.parts)}")
-        super().use(a, b)
-        shown = {self.a, self.b} if parts in {None, self.parts} else set()
-        self.parts = parts or self.parts
-        self.forget(*{*self.models} - shown)
-
     def read(self, model: str) -> tuple[pa.Table, Concepts]:
         """Read what a model says."""
         rows = self._read(model, [*_COLUMNS, "vision_concepts", "mutual"])
-        places = rows["image"].to_numpy()
-        if (np.diff(places) < 0).any():  # costs time and memory
+        if (np.diff(rows["image"].to_numpy()) < 0).any():  # sorting costs time and memory
             rows = rows.sort_by("image")
-            places = rows["image"].to_numpy()
+        places = rows["image"].to_numpy()
         counts = pc.list_value_length(rows["mutual"]).fill_null(0).to_numpy()
         codes = encode(pc.list_flatten(rows["vision_concepts"]), self.concepts).astype(np.int32)
         concepts = Concepts(
@@ -101,15 +89,12 @@ class StudyTable(ImageTable):
 
     def tables(self) -> Results:
         """The study's other tables, brought up to date; InputError if a run works on it, or as for `read_results`."""
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(file_lock(self.folder.lock, seconds=0))
-            except Timeout as reason:
-                raise InputError(
-                    f"a run is working on {quoted(self.folder.root)}; tables follow at its end"
-                ) from reason
-            except OSError:
-                pass  # a folder that cannot be written: no run works on it
+        try:
+            with file_lock(self.folder.lock, seconds=0):
+                return read_results(self.folder)
+        except Timeout as reason:
+            raise InputError(f"a run is working on {quoted(self.folder.root)}; tables follow at its end") from reason
+        except OSError:  # a folder that cannot be written: no run works on it
             return read_results(self.folder)
 
     def image(self, place: int) -> str:
