@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Progress
 
 Tokenizer = Callable[[list[str]], Tensor]  # texts -> int64 (texts, context)
-
 WORD_LIMIT = 2**17  # most words remembered; beyond it all are forgotten
 
 CPU_TOKENS = 1_024

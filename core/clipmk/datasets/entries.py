@@ -33,7 +33,6 @@ _PART = re.compile(
 """Names of folders that hold parts of a dataset rather than a class of it, unless folders of other names are beside."""
 
 SHOWN: Final = 3  # most names that a message repeats
-
 ENDINGS: Final = ", ".join(sorted(EXTENSIONS))  # file endings of images, for messages
 
 

@@ -28,7 +28,6 @@ from clipmk.system.parquet import open_parquet
 from clipmk.system.text import encodable, quoted
 
 ROW_GROUPS: Final = 2  # row groups that stay in memory; hubs write 100 to 1,000 images in each
-
 _BYTES = ("image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp")  # names of a column of bytes
 
 _READING = threading.Lock()

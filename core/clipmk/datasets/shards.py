@@ -35,7 +35,6 @@ from clipmk.system.files import LFS_HINT, LFS_POINTER
 from clipmk.system.text import counted, encodable, listed, noted, one_or_many, quoted
 
 MOST_SHARDS: Final = 100_000  # most names that a pattern may expand to
-
 _LABEL_KEYS = ("label", "class", "class_name")  # the first one that is a text counts, else the first number
 _LABEL_BYTES = {"cls": 4096, "json": 2**20}  # largest member that is read for a label, by its ending
 

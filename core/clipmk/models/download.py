@@ -26,7 +26,6 @@ from clipmk.system.files import file_lock
 from clipmk.system.text import byte_size, cause
 
 LOCK_SECONDS = 5.0  # longest wait for another process that downloads the same file
-
 _SPARE = 2**20  # bytes of the disk that stay free
 
 

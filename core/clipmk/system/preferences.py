@@ -22,7 +22,6 @@ TABLES = ("models", "settings", "keys")
 """Tables of the config file: "keys.tree.leave_out" is the entry "tree.leave_out" of [keys]."""
 
 LOCK_SECONDS = 10.0  # longest wait for another process that writes the file
-
 Value = str | int | float | bool | None  # value of a key; None removes the key
 
 _BOM = b"\xef\xbb\xbf"

@@ -14,7 +14,6 @@ from clipmk.system.files import read_regular
 from clipmk.system.text import counted, printable, quoted
 
 JSON_ROWS: Final = (".json", ".jsonl", ".ndjson")  # endings of tables that hold an object per row
-
 TABLES: Final = (".csv", ".tsv", *JSON_ROWS, ".parquet")  # endings of tables
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

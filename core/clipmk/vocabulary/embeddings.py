@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 CHUNK = 2**15  # texts that are embedded and held in memory at once
-
 LARGE = 2**28  # bytes from which a matrix is assembled in a file instead of in memory
-
 LOCK_SECONDS = 600.0  # longest wait for another process that embeds the same vocabulary
 
 PROBE = "a photo of a probe"

@@ -22,7 +22,6 @@ PREFIX = 3
 """... and when they share this many first letters; this also keeps the number of comparisons small."""
 
 BUCKET_LIMIT = 40  # most descriptors compared pairwise within one group of otherwise equal ones
-
 SHORTEST = 3  # characters; shorter descriptors are odd
 
 LONGEST = 60

@@ -20,7 +20,6 @@ FILE_ENDING = re.compile(r"\.(txt|json|csv|tsv|lst)$", re.IGNORECASE)
 """How the name of a file ends, even if it does not exist."""
 
 MAX_LENGTH = 300  # most characters of a class name, template or descriptor; text towers read no further
-
 FAULTS = 8  # most faults of one file that a message lists
 
 _KEYS = ("name", "description", "classes", "templates", "descriptors", "descriptor_template", "by_class", "attributes")

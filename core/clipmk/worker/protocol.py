@@ -23,7 +23,6 @@ VERSION = 6
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
 CANCELLED = "cancelled"  # code of the failure that answers a cancelled request
-
 REQUEST_BYTES = 64 * 2**20  # longest line of a client: a survey of some hundred thousand images
 ATTACHED_BYTES = 64 * 2**20  # largest image that is sent instead of named
 ANSWER_BYTES = 256 * 2**20  # longest line of the worker

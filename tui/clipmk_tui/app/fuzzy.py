@@ -10,7 +10,6 @@ _SCORED = 300
 """Matches that are scored: those that contain the query as it is, then the shortest. The others follow in order."""
 
 _FAR = 100_000  # longer than any name
-
 _TOGETHER = 1.5  # factor for a match of adjacent characters, as in Textual's own search
 
 

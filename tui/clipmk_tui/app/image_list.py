@@ -15,7 +15,6 @@ from clipmk.system.text import quoted
 from clipmk.vocabulary.classes import ClassIndex, class_key
 
 _FIRST = "fox-typical-09.png"  # the sample image that is shown first: one that anybody recognises
-
 Predictions = Mapping[str, tuple[str, float]]  # path of an image -> (predicted class, its probability)
 
 

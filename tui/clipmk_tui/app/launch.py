@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
 
 MIN_COLUMNS = 60  # narrower terminals are refused
-
 _GRACE = 3.0  # seconds that the app has to end after a signal
 
 _RESET = (

@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from clipmk.records import Part
 
 _LEGEND_SHARE = 0.25  # of the pane's height at least, below the picture
-
 _LEGEND_LINES = 10  # kept below the picture at most; a flat picture leaves more
-
 _BESIDE = 1.2  # the legend is beside the picture where that makes the picture larger by this factor
-
 _AROUND = 8  # cells of a line beside number and descriptor: sign, spaces, share
-
 _WITHOUT_SHARE = 16  # narrower lines have no room for the share
 
 

@@ -18,9 +18,7 @@ _ARROWS: Final = frozenset({"up", "down", "left", "right"})
 _PAGES: Final = frozenset({"pageup", "pagedown"})
 
 _ROUNDS: Final = 2  # a key is processed, then the message that it makes its widget send
-
 _CHECK: Final = 0.1  # seconds after which it is looked whether a widget that is waited for is still there
-
 _LATE: Final = 1.0  # seconds after which a character is no longer taken for the rest of a sequence
 
 _PARAMETERS: Final = frozenset(map(chr, range(0x20, 0x40)))

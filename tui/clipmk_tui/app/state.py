@@ -28,7 +28,6 @@ PRECISION = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 """Types of numbers as `--precision` names them."""
 
 COMPARED = 13  # most models in one comparison
-
 _Key = tuple[str, str, str | None]  # (image, model, class asked for; None: the predicted one)
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 100  # columns if stdout is not a terminal and COLUMNS is not set
-
 NARROWEST = 60  # fewest columns that text is laid out for; narrower terminals wrap its lines
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from clipmk.explanation import Explanation
 
 _ALPHA = 0.55  # stronger than in files: a cell has room for colour, but not for contours
-
 _MIDDLE = 0.179  # relative luminance on which black and white have the same contrast, 4.6 (WCAG 2)
 
 _ESCAPE = "\x1b["

@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 Protocol = Literal["kitty", "sixel"]
 
 Tile = tuple[int, int, str]  # (rows down, columns right, sequence): one that is written with the cursor there
-
 GRAPHICS: Final = ("auto", "half-blocks", "kitty", "sixel")  # what a user may ask for
 
 _KITTY_TERMS: Final = ("xterm-kitty", "xterm-ghostty")
 _SIXEL_PROGRAMS: Final = ("WezTerm", "iTerm.app")
 _KONSOLE: Final = 220400  # the first version of Konsole that knows sixel
-
 _CHUNK = 4096  # bytes of a kitty escape sequence at most
 
 _SIXEL_SIDE = 1000

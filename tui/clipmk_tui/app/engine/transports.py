@@ -23,7 +23,6 @@ COMMAND = (sys.executable, "-P", "-m", "clipmk.worker.pipe")
 """-P: a file in the working folder must not stand in for a module."""
 
 STDERR_LINES, DEBUG_LINES = 50, 2_000  # how much of the child's stderr is kept, usually and for debugging
-
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")  # the line of a traceback that names the error
 EXIT_SECONDS = 1.0  # for a child that closed its output to exit
 

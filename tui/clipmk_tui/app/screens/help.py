@@ -20,7 +20,6 @@ from clipmk_tui.show.signs import SIGN
 from clipmk_tui.show.text import shown
 
 Rows = Sequence[tuple[str, str]]  # (sign or keys, what it means)
-
 _WIDEST = 14  # cells of the column of signs and keys at most
 
 _TERM = re.compile(r"^- `(.+?)` (.+)$", re.MULTILINE)

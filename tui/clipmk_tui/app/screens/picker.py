@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from clipmk.images.decoder import Picture
 
 _LEAST_SIDE = 512  # pixels decoded of the longer side for a preview
-
 _PAUSE = 0.06  # seconds that the cursor rests before an image is decoded
 
 

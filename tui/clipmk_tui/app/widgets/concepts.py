@@ -40,9 +40,7 @@ _HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tie
 _SIGNS = {"none": NEITHER, "awaited": "…"} | dict(SIGN)
 
 _LEAST = 4  # lines below its heading that a group needs to be open from the start
-
 _LEAD = 2  # cells of the sign before a concept's name
-
 _WHOLE_WARNINGS = 40  # cells from which warnings are whole; narrower panes have a line of their first clause
 
 _SHORT = 16

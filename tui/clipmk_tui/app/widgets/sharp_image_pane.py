@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from clipmk_tui.app.canvas import Canvas, Frame, Shapes
 
 _USUAL_CELL = Size(8, 16)  # pixels of a cell where the terminal does not say; kitty scales
-
 _KITTY_PIXELS = 400_000  # of a picture at most: the terminal enlarges it, and less is sent
 
 
