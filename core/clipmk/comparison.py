@@ -1,7 +1,5 @@
 """The records of several models about one image; `pipeline.comparison` makes them, `output.document` writes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from clipmk.records import ConceptStatus, Elapsed, ModelInfo, Mutual, Prediction, Provenance

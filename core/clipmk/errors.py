@@ -1,7 +1,5 @@
 """Errors that `clipmk` raises on purpose, each with a stable `code` for scripts and an exit status."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
@@ -9,12 +7,9 @@ from typing import ClassVar
 
 from clipmk.system.text import cause
 
-OUT_OF_MEMORY = "memory"
-"""Code of a request for which another process of ours ran out of memory."""
-UNEXPECTED = "unexpected"
-"""Code of a bug in `clipmk` itself."""
-INTERRUPTED = "interrupted"
-"""Code of a run that the user stopped."""
+OUT_OF_MEMORY = "memory"  # code of a request for which another process of ours ran out of memory
+UNEXPECTED = "unexpected"  # code of a bug in `clipmk` itself
+INTERRUPTED = "interrupted"  # code of a run that the user stopped
 
 
 class ClipmkError(Exception):

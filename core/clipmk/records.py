@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-FORMAT_VERSION = "1.1"
-"""Version of the JSON: a minor step adds fields, a major step may break readers."""
+FORMAT_VERSION = "1.1"  # version of the JSON: a minor step adds fields, a major step may break readers
 FAMILIES: Final = {
     "vit": "ViT",
     "resnet": "ResNet",

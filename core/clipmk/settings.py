@@ -1,7 +1,5 @@
 """What can be chosen about an explanation, and the two presets: plain data that is always valid, no torch."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

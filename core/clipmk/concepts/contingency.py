@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from clipmk.concepts.statistics import NORMAL_95, Floats
 
 Counts = NDArray[np.integer[Any]]
-Intervals = tuple[Floats, Floats, Floats]
-"""Values, and the lower and upper ends of their 95 % intervals."""
+Intervals = tuple[Floats, Floats, Floats]  # values, and the lower and upper ends of their 95 % intervals
 
 _AT_ONCE: Final = 1_000_000
 """About how many tables with the same margins as one of the given ones are held at once."""
-_TIE: Final = 1e-7
-"""Relative difference of probabilities that count as equal, as in R."""
+_TIE: Final = 1e-7  # relative difference of probabilities that count as equal, as in R
 
 
 def fisher_p(a: Counts, b: Counts, c: Counts, d: Counts) -> Floats:

@@ -1,7 +1,5 @@
 """Widening to float64 of values that may be on a device: Apple's GPUs have no float64."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

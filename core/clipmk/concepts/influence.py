@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-LEAST_COSINE = 0.05
-"""cos(image, class - mean class) up to which there is no similarity to take a share of."""
-_FLAT = 1e-13
-"""Slopes up to which more weight brings nothing but rounding."""
+LEAST_COSINE = 0.05  # cos(image, class - mean class) up to which there is no similarity to take a share of
+_FLAT = 1e-13  # slopes up to which more weight brings nothing but rounding
 
 
 def part_margins(

@@ -6,8 +6,6 @@ Letters: L_v = `vision_count` = |D_v|, L_T = `language_count` = |D_y| = u, m = `
 |D| = `vocabulary_size`. Logarithms are natural.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Sequence
@@ -19,14 +17,10 @@ from clipmk.records import Chance, ClassSwap, Mutual, SoftPair
 
 PAPER_VOCABULARY_SIZE = 4_229
 """|D| for ImageNet in the paper; with `PAPER_LANGUAGE_COUNT` it sets the accepted overlap by chance."""
-PAPER_LANGUAGE_COUNT = 50
-"""u in the reference code, for `PAPER_VOCABULARY_SIZE` descriptors."""
-PAPER_VISION_COUNT = 15
-"""3L with the paper's L = 5 parts."""
-FULL_LANGUAGE_COUNT_FROM = 2_000
-"""Vocabulary size from which u is the paper's (docs/method.md, table 1a)."""
-SWAPPED_CLASSES = 2_000
-"""Most classes that `class_swap` compares."""
+PAPER_LANGUAGE_COUNT = 50  # u in the reference code, for `PAPER_VOCABULARY_SIZE` descriptors
+PAPER_VISION_COUNT = 15  # 3L with the paper's L = 5 parts
+FULL_LANGUAGE_COUNT_FROM = 2_000  # vocabulary size from which u is the paper's (docs/method.md, table 1a)
+SWAPPED_CLASSES = 2_000  # most classes that `class_swap` compares
 SWAPPED_PRODUCTS = 50_000_000
 """Most cosines of classes and descriptors computed for it, unless these are fewer than 100 classes."""
 

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped] # comes with scikit-learn
     from torch import Tensor
 
-RESTARTS = 4
-"""k-means runs, of which the best is kept; one run takes 1.3 ms for 196 patches."""
+RESTARTS = 4  # k-means runs, of which the best is kept; one run takes 1.3 ms for 196 patches
 GRAIN = 1e-6
 """Unit features are rounded to this grain, so that k does not exceed the number of distinct points."""
 

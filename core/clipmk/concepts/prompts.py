@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RED = (255, 0, 0)
-INSIDE, LINE = 1, 2
-"""Values of `mark`."""
+INSIDE, LINE = 1, 2  # values of `mark`
 BLUR_SIZE = (11, 11)
 BLUR_SIGMA = 2.0
 ELLIPSE_MIN = 1e-4
@@ -114,8 +113,7 @@ def _is_drawable(ellipse: Ellipse, *, limit: float) -> bool:
     return all(map(math.isfinite, (*centre, *axes, angle))) and min(axes) >= 1 and max(axes) <= limit
 
 
-GREY = (9798, 19235, 3735)
-"""Weights of R, G and B in 1/2^15: 0.299, 0.587, 0.114 as OpenCV rounds them."""
+GREY = (9798, 19235, 3735)  # weights of R, G and B in 1/2^15: 0.299, 0.587, 0.114 as OpenCV rounds them
 BLUR = (2, 7, 17, 31, 45, 52, 45, 31, 17, 7, 2)
 """The 11 Gaussian weights with sigma 2.0 in 1/2^8; each is rounded with the remainder of those before it."""
 

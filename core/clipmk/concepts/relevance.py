@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-SHARPNESS = 50.0
-"""s of `bank_shares`, chosen on the `val` scenes of the rendered world."""
-SEEN_LEVEL = 0.015
-"""Largest p-value at which a text counts as seen, chosen on the same scenes."""
+SHARPNESS = 50.0  # s of `bank_shares`, chosen on the `val` scenes of the rendered world
+SEEN_LEVEL = 0.015  # largest p-value at which a text counts as seen, chosen on the same scenes
 
 
 class Standing(NamedTuple):

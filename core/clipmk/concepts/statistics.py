@@ -3,8 +3,6 @@
 Means and their intervals are summed exactly (`math.fsum`), so they do not depend on the order of the images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import atanh, fsum, sqrt, tanh
@@ -15,15 +13,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-NORMAL_95: Final = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
-FEWEST_MODELS: Final = 4
-"""Models of a family from which a line is fitted through them."""
+NORMAL_95: Final = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+FEWEST_MODELS: Final = 4  # models of a family from which a line is fitted through them
 FEWEST_RANKED: Final = 10
 """Models from which rho has an interval; fewer have a p-value over all their orders, at most 9! of them."""
 POOLED: Final = "all families"
-_PERFECT: Final = 1e-12
-"""A correlation this close to 1 or -1 is perfect but for rounding."""
+_PERFECT: Final = 1e-12  # a correlation this close to 1 or -1 is perfect but for rounding
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,8 @@ OCCLUSION, VALUES, LEGRAD, ROLLOUT = "occlusion of regions", "value path (MaskCL
 GRAD_CAM, HIRES_CAM = "Grad-CAM, last stage", "HiResCAM, second stage"
 """Published methods; each has a row where the tower has what it needs."""
 MAP_METRICS = ("pointing", "pixel_ap", "map_iou")
-THRESHOLDS = np.arange(1, 20) / 20
-"""Shares of a map's highest value that are tried as its border."""
-
-Maps = NDArray[np.float32]
-"""(parts, height, width): of each true part's descriptor over the picture."""
+THRESHOLDS = np.arange(1, 20) / 20  # shares of a map's highest value that are tried as its border
+Maps = NDArray[np.float32]  # (parts, height, width): of each true part's descriptor over the picture
 
 
 def variant_maps(scene: Scene, result: VariantResult, image: EncodedImage) -> Maps | None:

@@ -34,21 +34,16 @@ if TYPE_CHECKING:
 
     from clipmk.backbones.base import Encoded
 
-THRESHOLD = 0.9
-"""Of a map scaled to [0, 1] (the paper's)."""
+THRESHOLD = 0.9  # of a map scaled to [0, 1] (the paper's)
 NO_CHANNEL = "no channel of the feature map varies; the whole image is one part"
 
 PENALTIES = (0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 """Values of lambda that `fit_splice` tries, strongest first. With unit vectors lambda is in units of cosine: a
 descriptor takes part only if its product with what the others leave unexplained reaches it, so from lambda = 1 on
 nothing does."""
-TOLERANCE = 1e-5
-"""Of the dual gap, relative to |z|^2 = 1."""
-MOST_ROUNDS = 20_000
-"""Of coordinate descent."""
-
-BASELINE_CLUSTERS = 12
-"""k of the pixel k-means baseline: as many as the `default` preset may find."""
+TOLERANCE = 1e-5  # of the dual gap, relative to |z|^2 = 1
+MOST_ROUNDS = 20_000  # of coordinate descent
+BASELINE_CLUSTERS = 12  # k of the pixel k-means baseline: as many as the `default` preset may find
 
 
 def channel_regions(

@@ -44,8 +44,7 @@ from clipmk.images.masks import mask_box
 if TYPE_CHECKING:
     from clipmk.evaluate.samples import Sample
 
-SCORE_SCALE = 2.5
-"""Of the cosine in deletion and insertion, as in the paper."""
+SCORE_SCALE = 2.5  # of the cosine in deletion and insertion, as in the paper
 
 
 @dataclass(frozen=True, slots=True, eq=False)

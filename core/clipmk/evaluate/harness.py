@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 
-OF_SCENES = {"truth", "reasons", "path", "sanity"}
-"""Measures that compare with the truth of rendered scenes."""
+OF_SCENES = {"truth", "reasons", "path", "sanity"}  # measures that compare with the truth of rendered scenes
 
 
 def run(

@@ -3,8 +3,6 @@
 The truth metrics are those of docs/evaluation.md, deletion, insertion and their like those of docs/method.md, 6.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +15,7 @@ from scipy.stats import rankdata
 
 from clipmk.concepts.statistics import half_width
 
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels; right and bottom exclusive."""
+Box = tuple[int, int, int, int]  # (left, top, right, bottom) in pixels; right and bottom exclusive
 RESAMPLES = 2_000
 MOST_RESAMPLED = 4_096
 """From this many values the normal interval replaces the bootstrap, which differs from it there only by noise."""
@@ -26,8 +23,7 @@ _SINGULAR = 1e-10
 """Eigenvalues of the products of features below this share of the largest are 0 but for rounding."""
 _OUTSIDE = 1e-6
 """How far a contrast that is determined may be from the space of the features that vary, by rounding."""
-_UNDETERMINED = 0.001
-"""Resamples that leave out all of seven groups among many."""
+_UNDETERMINED = 0.001  # resamples that leave out all of seven groups among many
 
 
 @dataclass(frozen=True, slots=True)

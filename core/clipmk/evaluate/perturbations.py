@@ -20,24 +20,14 @@ if TYPE_CHECKING:
     from clipmk.backbones.base import Encoded
     from clipmk.evaluate.variants import VariantRunner
 
-OUTLIERS = 3
-"""Tokens made outliers in the robustness row."""
-OUTLIER_GAIN = 8.0
-"""How much longer an injected outlier is than the median token; real ViTs show five to ten."""
-
-INSIDE_LEAST = 0.8
-"""Share of a moved region that lies inside the object."""
-OVERLAP_MOST = 0.5
-"""Share of a moved region that lies on the region itself: an IoU of 1/3."""
-TRIES = 50
-"""Places that are tried in each of eight orientations."""
-NEARLY_BEST = 0.9
-"""A place is good enough where this share of what the best place covers is covered."""
-INPAINT_RADIUS = 3
-"""Pixels around a point that it is filled in from."""
-
-IMAGES_HELD = 384
-"""Occluded images that wait until they are encoded together."""
+OUTLIERS = 3  # tokens made outliers in the robustness row
+OUTLIER_GAIN = 8.0  # how much longer an injected outlier is than the median token; real ViTs show five to ten
+INSIDE_LEAST = 0.8  # share of a moved region that lies inside the object
+OVERLAP_MOST = 0.5  # share of a moved region that lies on the region itself: an IoU of 1/3
+TRIES = 50  # places that are tried in each of eight orientations
+NEARLY_BEST = 0.9  # a place is good enough where this share of what the best place covers is covered
+INPAINT_RADIUS = 3  # pixels around a point that it is filled in from
+IMAGES_HELD = 384  # occluded images that wait until they are encoded together
 
 
 def inject_outliers(encoded: Encoded, *, seed: int) -> Encoded:

@@ -25,8 +25,7 @@ PAPER_PROMPT = "how can you identify a {class}. Distinctive and physical feature
 SHORT_PROMPT = "a photo of a {class} with {d}"
 """For models whose context cuts the paper's prompt before its descriptor."""
 
-Sets = Sequence[Sequence[str]]
-"""For each class the descriptors of its prompts."""
+Sets = Sequence[Sequence[str]]  # for each class the descriptors of its prompts
 
 
 def fill_prompt(prompt: str, class_name: str, descriptor: str) -> str:

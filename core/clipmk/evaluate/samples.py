@@ -1,7 +1,5 @@
 """The images to evaluate on, one at a time: rendered scenes, or any dataset that a study takes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 CALIBRATION_SCENES = 100
 CALIBRATION_START = 1_000_000
 """First index of the `val` scenes that the sparse decomposition is fitted on: far from any that are reported."""
-MAP_BORDERS = "borders of maps"
-"""Key of the thresholds among the settings."""
-SHIFT = 2
-"""Pixels that the picture moves for the stability."""
+MAP_BORDERS = "borders of maps"  # key of the thresholds among the settings
+SHIFT = 2  # pixels that the picture moves for the stability
 
 EffectRegions = dict[str, NDArray[np.bool_] | None]
 """Metric -> the region, bool (height, width), that is blurred for it; see `effect_regions`."""

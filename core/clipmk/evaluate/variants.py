@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 PartSource = Literal["found", "true", "feature maps"]
 
 FEATURE_MAPS = "feature maps"
-ACCELERATOR_BATCH = 256
-"""Square inputs per forward on an accelerator."""
+ACCELERATOR_BATCH = 256  # square inputs per forward on an accelerator
 
 
 @dataclass(frozen=True, slots=True)

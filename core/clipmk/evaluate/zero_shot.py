@@ -42,10 +42,8 @@ RANDOM_DRAWS = 5
 WORD_DRAWS = 3
 NEAREST, SPARSE = "nearest to the image", "sparse decomposition"
 """Sources of descriptors that look at no part."""
-DECOMPOSED_TOGETHER = 64
-"""Images whose weights, under all penalties, are in memory at once."""
-IMAGE_DESCRIPTORS = 5
-"""Descriptors that such a source takes from each image: as many as the paper has parts."""
+DECOMPOSED_TOGETHER = 64  # images whose weights, under all penalties, are in memory at once
+IMAGE_DESCRIPTORS = 5  # descriptors that such a source takes from each image: as many as the paper has parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,14 +38,12 @@ _YCBCR = 6
 MAX_PIXELS = 100_000_000
 """Largest image, checked against the header before anything is decoded; `max_megapixels` raises it."""
 
-MAX_SIDE = 300_000
-"""Longest side in pixels: each row or column costs memory, however narrow the image is."""
+MAX_SIDE = 300_000  # longest side in pixels: each row or column costs memory, however narrow the image is
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | io.IOBase | Image.Image | np.ndarray | Any"
 """What `read_picture` reads; Any stands for a torch tensor, so that torch is not imported here."""
 
-MEGAPIXELS: Final = "max_megapixels"
-"""Key in the config, and `CLIPMK_MAX_MEGAPIXELS` in the environment."""
+MEGAPIXELS: Final = "max_megapixels"  # key in the config, and `CLIPMK_MAX_MEGAPIXELS` in the environment
 
 _DAMAGE = (
     OSError,
@@ -86,8 +84,7 @@ _UPRIGHT = {
 }
 """EXIF orientation -> the transpose that undoes it; from 5 on, it exchanges width and height."""
 
-_STRIP_ROWS = 64
-"""Rows of a reduced image that are made at a time."""
+_STRIP_ROWS = 64  # rows of a reduced image that are made at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from clipmk.images.square import Square
 
-_LONGEST = 12
-"""Characters of a number at most: 60 bits."""
+_LONGEST = 12  # characters of a number at most: 60 bits
 _LIMITS = 16 << 5 * np.arange(_LONGEST, dtype=np.int64)
 """The first number that does not fit into 1, 2, ... characters."""
 

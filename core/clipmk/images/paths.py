@@ -1,7 +1,5 @@
 """Which files are images, by name alone: listing them needs neither numpy nor Pillow."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections import Counter
@@ -29,8 +27,7 @@ UNREAD = (_HEIF - EXTENSIONS) | {
 }
 """Endings of pictures and videos that are not read: a folder's are counted."""
 
-_WILD = frozenset("*?[")
-"""Characters that make a name a pattern, unless a file has that name."""
+_WILD = frozenset("*?[")  # characters that make a name a pattern, unless a file has that name
 
 MAX_BYTES = 512 * 2**20
 

@@ -1,7 +1,5 @@
 """The JSON that `clipmk` prints: documents, entries, errors, and the schema that describes them. Imports no torch."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

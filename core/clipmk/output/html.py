@@ -4,8 +4,6 @@ The templates are files in `assets/templates`. All text is escaped, control char
 it; the content policy of a page forbids loading or running anything.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import functools
@@ -25,14 +23,9 @@ from clipmk.records import ExplanationRecord, Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
 
-LONGEST_SIDE: Final = 1024
-"""Pixels: larger pictures are scaled down for the page."""
-
-MAP_SIDE: Final = 256
-"""Pixels: larger maps are scaled down for the page."""
-
-LANGUAGE_SHOWN: Final = 10
-"""How many language concepts that were not seen are listed."""
+LONGEST_SIDE: Final = 1024  # pixels: larger pictures are scaled down for the page
+MAP_SIDE: Final = 256  # pixels: larger maps are scaled down for the page
+LANGUAGE_SHOWN: Final = 10  # how many language concepts that were not seen are listed
 
 
 def page(sections: Iterable[Markup], *, title: str = "clipmk") -> str:

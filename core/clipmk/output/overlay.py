@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from clipmk.records import ExplanationRecord, Part, RelevanceMap
 
 ALPHA = 0.45
-HEAT_ALPHA = 0.75
-"""Opacity of a relevance map where it is highest."""
+HEAT_ALPHA = 0.75  # opacity of a relevance map where it is highest
 
 READABLE_SIDE = 256
 """Pixels: pictures whose shorter side is below this are magnified where numbers must be readable."""

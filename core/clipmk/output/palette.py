@@ -4,8 +4,6 @@
 before it. Any two are at least 16 apart (CIE Lab), with normal vision and any dichromacy (Machado et al. 2009).
 """
 
-from __future__ import annotations
-
 from clipmk.system.locations import json_asset
 
 

@@ -1,7 +1,5 @@
 """What the strength of an explanation says, in the words that terminal, pages and app share."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from clipmk.concepts.mutual import FULL_LANGUAGE_COUNT_FROM

@@ -36,14 +36,10 @@ NO_PATCHES = "the patches of this model cannot be pooled one by one: what was as
 VAGUE_MAPS = (
     "every patch of a ConvNeXt has seen most of the picture: maps of what was asked for seldom point at its place"
 )
-REGIONS = 24
-"""Most regions of a picture that are hidden, one after the other, to see what a text loses."""
-MAP_SIDE = 64
-"""Most cells of a map along a side."""
-BACKGROUND = 4096
-"""Most descriptors that patches are compared with, spread evenly over the bank."""
-TEXTS = 256
-"""Texts whose maps are held in memory at once."""
+REGIONS = 24  # most regions of a picture that are hidden, one after the other, to see what a text loses
+MAP_SIDE = 64  # most cells of a map along a side
+BACKGROUND = 4096  # most descriptors that patches are compared with, spread evenly over the bank
+TEXTS = 256  # texts whose maps are held in memory at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)

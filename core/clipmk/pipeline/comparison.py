@@ -7,8 +7,6 @@ their importance over D_v differently: in the paper a ConvNeXt with 65 % top-1 h
 of 3.8. So the only mark (`ComparedModel.best_in_family`) compares members of one family.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from clipmk.backbones.backbone import Backbone
 
 
-SIDE_BY_SIDE = 2
-"""Forwards at a time on a CPU."""
+SIDE_BY_SIDE = 2  # forwards at a time on a CPU
 
 
 @dataclass(frozen=True, slots=True, eq=False)

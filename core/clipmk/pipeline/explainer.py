@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 Source = TypeVar("Source")
 
 UNTRAINED = "the model has random weights, as requested; its predictions and concepts mean nothing"
-FEW_DESCRIPTORS = 500
-"""Below this size every descriptor becomes a candidate (k = 500 in the reference code)."""
+FEW_DESCRIPTORS = 500  # below this size every descriptor becomes a candidate (k = 500 in the reference code)
 
 
 class Explainer:

@@ -29,15 +29,13 @@ Arguments = ParamSpec("Arguments")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); raise from it to cancel."""
+Progress = Callable[[str, int, int], None]  # called with (stage, done, total); raise from it to cancel
 
 CPU_PIXELS = 224 * 224
 """Pixels per forward on a CPU. From one image of 224 px on, batching gains nothing (ViT-B/16: 15 prompts take 3.9 s
 either way) and single images can be cancelled sooner; small inputs are bound by the overhead of a call."""
 
-ACCELERATOR_BATCH = 32
-"""Images, or prompted images, per forward where batches help."""
+ACCELERATOR_BATCH = 32  # images, or prompted images, per forward where batches help
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -55,8 +53,7 @@ class _InPlace(Executor):
         return future
 
 
-IN_PLACE: Final = _InPlace()
-"""In place of threads."""
+IN_PLACE: Final = _InPlace()  # in place of threads
 
 
 def begun_ahead(

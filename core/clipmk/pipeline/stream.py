@@ -43,8 +43,7 @@ class _Prepared:
 
 
 _Decoded = _Prepared | ClipmkError
-_Batch = list[tuple[int, _Decoded]]
-"""Each image with the number of the group it is fitted with."""
+_Batch = list[tuple[int, _Decoded]]  # each image with the number of the group it is fitted with
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

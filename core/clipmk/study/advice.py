@@ -3,8 +3,6 @@
 The functions here find the numbers, `assets/templates/advice.txt` has the words.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,13 +18,9 @@ from clipmk.study.results import Results
 from clipmk.study.schema import TableRow, images_schema
 from clipmk.system.parquet import read_table
 
-FEW: Final = 30
-"""Fewer images than this hardly tell anything."""
-CUES_NAMED: Final = 5
-"""Most cues with a sentence of their own."""
-
-Finding = tuple[str, dict[str, Any]]
-"""The kind of an advice, and its numbers."""
+FEW: Final = 30  # fewer images than this hardly tell anything
+CUES_NAMED: Final = 5  # most cues with a sentence of their own
+Finding = tuple[str, dict[str, Any]]  # the kind of an advice, and its numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """How often models see a concept, tie it to their prediction, or do both: per model, and over a whole study."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +15,7 @@ from clipmk.study.schema import TableRow
 from clipmk.study.swaps import ClassConcepts
 
 SHOWN: Final = 15
-_KINDS: Final = ("wrong", "right", "unknown")
-"""Of predictions, by the column `correct`."""
+_KINDS: Final = ("wrong", "right", "unknown")  # of predictions, by the column `correct`
 
 
 class ConceptCounts:

@@ -15,8 +15,7 @@ from clipmk.concepts.contingency import fisher_p, odds_ratio, share_difference
 from clipmk.study.concepts import ConceptCounts
 from clipmk.study.schema import TABLES, TableRow
 
-SIGNIFICANT: Final = 0.05
-"""q below which a cue counts as found."""
+SIGNIFICANT: Final = 0.05  # q below which a cue counts as found
 FEWEST: Final = 10
 """Images with a known label that must be predicted as a class, so that its texts are tested."""
 

@@ -6,8 +6,6 @@ folder is shared by all machines. Ray decides who does what and restarts what wa
 done is read from the folder, so a killed run resumes with either engine.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -25,8 +23,7 @@ from clipmk.system.text import counted, printable, quoted
 _SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """No telemetry, no progress display beside ours, and no messages of its core on our stderr (they are in its own log).
 Ray prints one line saying that the level was set, which cannot be prevented; without the level it prints more."""
-CONNECT_SECONDS: Final = 10.0
-"""For a cluster's machine to accept a connection."""
+CONNECT_SECONDS: Final = 10.0  # for a cluster's machine to accept a connection
 _CALLS: Final = 2
 """Concurrent calls of an actor: one processes a shard, the other has its shard decoded meanwhile."""
 

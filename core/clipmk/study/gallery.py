@@ -1,7 +1,5 @@
 """The images behind a study's numbers, small enough for one page: wrong predictions, and those that show a cue."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections import defaultdict
@@ -20,15 +18,12 @@ from clipmk.study.results import Results
 from clipmk.study.schema import TableRow, images_schema
 from clipmk.system.parquet import open_table
 
-SIDE: Final = 256
-"""Pixels of the longer side of a picture."""
+SIDE: Final = 256  # pixels of the longer side of a picture
 BUDGET: Final = 2_500_000
 """Most characters of all pictures together; those of the groups that come first are taken first."""
-SHOWN: Final = 156
-"""Images of wrong predictions of all models together; each model has `LEAST` to `MOST`."""
+SHOWN: Final = 156  # images of wrong predictions of all models together; each model has `LEAST` to `MOST`
 LEAST: Final = 4
-MOST: Final = 24
-"""A third as many of a cue."""
+MOST: Final = 24  # a third as many of a cue
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 Engine = Literal["local", "ray"]
 
-FORMAT: Final = 2
-"""Increased whenever readers of a study folder have to change."""
-_DIGITS: Final = 12
-"""Digits of a hash that are shown."""
+FORMAT: Final = 2  # increased whenever readers of a study folder have to change
+_DIGITS: Final = 12  # digits of a hash that are shown
 _REMEDY: Final = "; move it away and run the same study again, which keeps all that belongs to it"
 _HASHES: Final = ("sha256", "fingerprint")
 _FREE: Final = frozenset(

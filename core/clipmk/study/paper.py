@@ -3,8 +3,6 @@
 Sammani & Deligiannis, NeurIPS 2024 (arXiv 2410.13016).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
@@ -19,8 +17,7 @@ from clipmk.study.schema import TableRow
 from clipmk.system.locations import json_asset
 from clipmk.system.text import counted
 
-PART_METHODS: Final = ("pca", "kmeans")
-"""The paper's part methods, in the order of its table."""
+PART_METHODS: Final = ("pca", "kmeans")  # the paper's part methods, in the order of its table
 IMAGES: Final = 50_000
 CLASSES: Final = 1_000
 DESCRIPTOR_TEMPLATE: Final = "a photo showing {}"

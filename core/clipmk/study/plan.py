@@ -9,8 +9,6 @@ It is a Parquet file with a row group per shard, so that one shard can be read a
   next group does not fit. So images added at the end of a dataset move no other image to another group.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A study as one self-contained HTML file, its charts beside it as SVG files (see `assets/templates/study.html`)."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -24,12 +22,9 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.rows import read_rows
 
 PAGE: Final = "index.html"
-CUES_SHOWN: Final = 60
-"""Most lines of the table of cues."""
-CUES_PICTURED: Final = 8
-"""Most cues whose images are shown."""
-NOTES_BYTES: Final = 64 * 2**20
-"""Largest file of notes read."""
+CUES_SHOWN: Final = 60  # most lines of the table of cues
+CUES_PICTURED: Final = 8  # most cues whose images are shown
+NOTES_BYTES: Final = 64 * 2**20  # largest file of notes read
 
 
 def write_report(results: Results, *, against: Literal["paper"] | None = None) -> Path:

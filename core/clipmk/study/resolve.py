@@ -1,7 +1,5 @@
 """What a study is: its models, and the manifest and plan that follow from what was asked and what the folder holds."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from importlib import metadata
@@ -23,13 +21,9 @@ from clipmk.system.serialization import plain
 from clipmk.system.text import printable, quoted
 from clipmk.version import __version__
 
-SHARD_SIZE = 128
-"""Images in a shard: what is lost, per model, when a run is killed."""
-SMALL_SIDE = 128
-"""Pixels; on a CPU, inputs up to this size are bound by the overhead of a call."""
-
-Described = tuple[ModelInfo, int]
-"""A model, and the bytes of its weights."""
+SHARD_SIZE = 128  # images in a shard: what is lost, per model, when a run is killed
+SMALL_SIDE = 128  # pixels; on a CPU, inputs up to this size are bound by the overhead of a call
+Described = tuple[ModelInfo, int]  # a model, and the bytes of its weights
 
 
 def describe_models(models: Sequence[str], *, download: bool) -> list[Described]:

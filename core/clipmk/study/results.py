@@ -1,7 +1,5 @@
 """A study's tables, read for the report and the terminal."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +20,7 @@ from clipmk.system.locations import json_asset
 from clipmk.system.parquet import open_table, read_table
 from clipmk.system.text import quoted
 
-FAILURES_KEPT: Final = 200
-"""Failures that are listed one by one."""
+FAILURES_KEPT: Final = 200  # failures that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)

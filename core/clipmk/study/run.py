@@ -1,7 +1,5 @@
 """From a request to the finished tables: resolve the manifest, explain what is missing, aggregate."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Generator, Iterator, Sequence
@@ -24,10 +22,8 @@ from clipmk.system.files import file_lock, unwritable
 from clipmk.system.memory import device_memory
 from clipmk.system.text import counted, listed, quoted
 
-MEMORY_SHARE = 0.5
-"""Share of a device's memory that the weights of the models held at once may take."""
-WEIGHT_GROWTH = 2
-"""A weight file in half precision takes twice its size in float32."""
+MEMORY_SHARE = 0.5  # share of a device's memory that the weights of the models held at once may take
+WEIGHT_GROWTH = 2  # a weight file in half precision takes twice its size in float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

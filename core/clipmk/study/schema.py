@@ -21,8 +21,6 @@ A study folder:
 null.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,8 +29,7 @@ import pyarrow as pa
 
 from clipmk.system.locations import assets_dir
 
-TableRow = dict[str, Any]
-"""A value (or None) per column of a schema."""
+TableRow = dict[str, Any]  # a value (or None) per column of a schema
 
 MEAN = "mean"
 """In the column `parts`: the mean over a model's part methods (the paper plots that of PCA and k-means)."""

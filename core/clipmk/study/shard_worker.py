@@ -39,8 +39,7 @@ from clipmk.vocabulary.embeddings import load_bank
 
 _LOGGER = logging.getLogger(__name__)
 
-Geometry = tuple[int, str]
-"""(side of the square input in pixels, interpolation)."""
+Geometry = tuple[int, str]  # (side of the square input in pixels, interpolation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

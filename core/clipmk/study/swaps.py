@@ -1,7 +1,5 @@
 """What a study's written concepts say beside other classes, other images and other sizes of D_y; no image is opened."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
@@ -20,10 +18,8 @@ Numbers = NDArray[np.integer[Any]]
 
 _SIZES: Final = ("mutual_count", "mi_paper", "auc", "auc_unpadded", "chance_auc", "beats_all")
 """Columns of the table `language_counts` that are means over images."""
-REFERENCES: Final = 10_000
-"""Most images whose D_v is swapped in; of more, an evenly spaced sample."""
-_AT_ONCE: Final = 500
-"""Classes compared with these images at once."""
+REFERENCES: Final = 10_000  # most images whose D_v is swapped in; of more, an evenly spaced sample
+_AT_ONCE: Final = 500  # classes compared with these images at once
 
 
 class ClassConcepts:

@@ -22,8 +22,7 @@ MEASURES: Final = {
 """Measure -> its column of `ImageColumns`, and whether high (1) or low (-1) values are suspected to be wrong."""
 LOWEST: Final = 0.2
 """Share of the images, lowest probability first, whose error rate is compared with that of the others."""
-HIGHEST: Final = 0.25
-"""Share of the images that may be below the rounded threshold."""
+HIGHEST: Final = 0.25  # share of the images that may be below the rounded threshold
 MOST_DIGITS: Final = 7
 
 

@@ -1,7 +1,5 @@
 """Backgrounds: a place with uneven colour, lines and blobs, and a few nameless distractor objects."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import cos, pi, sin
 from random import Random
@@ -14,10 +12,8 @@ import numpy.typing as npt
 from clipmk.world.conditions import Conditions
 from clipmk.world.tables import places
 
-GRID: Final = 16
-"""Coarse colours along each side."""
-GRAIN: Final = 64
-"""Cells of fine noise along each side."""
+GRID: Final = 16  # coarse colours along each side
+GRAIN: Final = 64  # cells of fine noise along each side
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ combination, and every set of missing parts, belongs to exactly one partition, c
 the split `val` shares) or `counterfactual`. Some descriptors belong to the vocabulary only: no scene draws them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cache
 from hashlib import sha256
@@ -18,8 +16,7 @@ from clipmk.world.tables import Look, Part, all_descriptors, classes, grammar
 
 T = TypeVar("T")
 
-UNDRAWN_SHARE: Final = 0.32
-"""Share of the descriptors typical of no class that no scene draws."""
+UNDRAWN_SHARE: Final = 0.32  # share of the descriptors typical of no class that no scene draws
 OCCASIONS_TO_LEARN: Final = 11
 """Classes that must be able to borrow a part with an unusual look in training before the look counts as learnt."""
 SAME_COLOUR: Final = 0.15

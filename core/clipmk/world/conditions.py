@@ -4,8 +4,6 @@
 of the image's side unless said otherwise; colours and their changes count 0..255.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from random import Random

@@ -1,7 +1,5 @@
 """Scenes as files: one folder a class, and the truth about every image beside them."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil
@@ -20,8 +18,7 @@ from clipmk.world.scene import Scene, render_scenes
 from clipmk.world.tables import class_names
 
 TRUTH_FILE: Final = "truth.json"
-TRUTH_FORMAT: Final = 1
-"""Raised whenever a reader of the file would have to change."""
+TRUTH_FORMAT: Final = 1  # raised whenever a reader of the file would have to change
 _FACTS: Final = ("index", "seed", "class_name", "kind", "framing", "missing", "descriptors")
 """What the file repeats of a `Scene`."""
 

@@ -1,7 +1,5 @@
 """Whether an image could be a rendered scene: the only kind of image that the embedded models know."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import cv2
@@ -15,16 +13,13 @@ UNFAMILIAR: Final = (
     "the image does not look like a rendered scene, all that this embedded model knows: its answer means little"
 )
 
-_LEAST_GRAIN: Final = 2.5
-"""Of every scene, grey levels; the faintest of some thousand scenes has 3.8."""
+_LEAST_GRAIN: Final = 2.5  # of every scene, grey levels; the faintest of some thousand scenes has 3.8
 _COLOUR: Final = (0.05, 0.42)
 """Colour in the grain, relative to its brightness: scenes have 0.1 to 0.35, photographs more, grey images none."""
 _QUANTILE: Final = 0.3
 """Of the pixels, by local change: below it there are no outlines, only flat paint and its grain."""
-_CLIPPED: Final = (5, 250)
-"""Grey levels beyond which grain is cut off, and so becomes coloured."""
-_FEWEST_UNCLIPPED: Final = 0.35
-"""Share of the pixels without which nothing can be said."""
+_CLIPPED: Final = (5, 250)  # grey levels beyond which grain is cut off, and so becomes coloured
+_FEWEST_UNCLIPPED: Final = 0.35  # share of the pixels without which nothing can be said
 
 
 def looks_rendered(pixels: npt.NDArray[np.uint8]) -> bool:

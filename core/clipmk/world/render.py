@@ -28,13 +28,11 @@ SUPERSAMPLE: Final = 2
 REFERENCE_SIZE: Final = 64
 """Side in pixels of the image in which a part must have `VISIBLE_PIXELS` to count as visible."""
 VISIBLE_PIXELS: Final = 12
-MIDDLE_GRAY: Final = 128.0
-"""Low contrast moves all colours towards this value, sRGB."""
+MIDDLE_GRAY: Final = 128.0  # low contrast moves all colours towards this value, sRGB
 PART_BITS: Final = 0x1F
 TEXTURE_BIT: Final = 0x20
 OUTLINE_BIT: Final = 0x40
-FRACTION_BITS: Final = 4
-"""Fixed-point bits of polygon coordinates handed to OpenCV."""
+FRACTION_BITS: Final = 4  # fixed-point bits of polygon coordinates handed to OpenCV
 
 Labels: TypeAlias = npt.NDArray[np.uint8]
 

@@ -1,7 +1,5 @@
 """Planning a scene: which parts it shows, with which looks, seen how. Nothing here knows about pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,8 +14,7 @@ T = TypeVar("T")
 
 RARE_LOOK: Final = 6.0
 """Weight in training of a look that no class usually shows, so that every descriptor is learnt."""
-FEWEST_PARTS: Final = 2
-"""Parts that must remain when parts are removed without a replacement."""
+FEWEST_PARTS: Final = 2  # parts that must remain when parts are removed without a replacement
 REPEATED_COLOUR: Final = 0.15
 """Weight of an unusual look whose colour the scene already has, relative to a new colour."""
 

@@ -1,7 +1,5 @@
 """Scenes: the picture of one object, with its class, its descriptors and the mask of each visible part."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final

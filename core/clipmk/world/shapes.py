@@ -13,8 +13,6 @@ left when they belong to the front of an object, and to the right when they belo
   (half width), spread over the circle from `phase` on, in turns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import cos, sin, tau

@@ -13,8 +13,6 @@ the object is about 0.9 wide around (0, 0), its front to the left. To add a clas
 of classes and nouns is part of what a seed means.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
