@@ -47,8 +47,7 @@ class ClipmkApp(OrderedInput):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {*OrderedInput.COMMANDS, _providers}
     BINDINGS = KEY_BINDINGS["ClipmkApp"]
 
-    crash: BaseException | None = None
-    """What ended the app, if it was an error."""
+    crash: BaseException | None = None  # what ended the app, if it was an error
 
     def __init__(self, options: StartOptions, make_engine: Callable[[], Engine]) -> None:
         super().__init__()

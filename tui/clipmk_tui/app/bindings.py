@@ -47,8 +47,7 @@ NAMED = frozenset({"up", "down", "left", "right", "space", "enter", "tab", "esca
 
 ALIASES = {"esc": "escape", "return": "enter", " ": "space", ",": "comma"}
 
-SENT_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace"}
-"""What a terminal sends under another name."""
+SENT_AS = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+h": "backspace"}  # what a terminal sends under another name
 
 _POSSIBLE = "possible: one character, its name (comma, slash, ...), ctrl+ and a letter, " + ", ".join(sorted(NAMED))
 

@@ -34,10 +34,8 @@ class TableSource:
         self._models = tuple(dict.fromkeys([panes.state.model, *panes.state.marked]))
         self._study = study if study is not None and panes.folder in {"", str(study)} else None
         self.table: GrowingTable | StudyTable | None = None
-        self.results: Results | None = None
-        """Of a study, as far as there are any."""
-        self.advice: list[str] = []
-        """What to do about a study."""
+        self.results: Results | None = None  # of a study, as far as there are any
+        self.advice: list[str] = []  # what to do about a study
         self._paused = False
 
     @property

@@ -44,10 +44,7 @@ _UNLIT_OPACITY = 0.3  # of the colour of a part while others are lit
 _LIFT = 40  # by how much black becomes lighter in a lit part, of 255
 _DIMMED: dict[Mode, float] = {"parts": 0.5, "concept": 0.28}  # brightness of what is not lit
 _GREYED = 0.6  # how far it loses its colours
-
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""Share of red, green, blue in brightness (Rec. 601)."""
-
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # share of red, green, blue in brightness (Rec. 601)
 _ROOM = 4  # a part of fewer pixels has no room for its number, unless it is lit
 _BLUR = 1 / 12  # reach of the blur on left-out regions, as a share of the picture's shorter side
 

@@ -13,17 +13,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from clipmk.study.results import Results
 
-COLOURS = ("mutual", "vision")
-"""Variables of the theme: of the first model's curve and the second's."""
-
-_WIDE = 100
-"""Cells from which both charts are beside each other."""
-
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-"""Bits of a braille character by column and row."""
-
-Span = tuple[float, float]
-"""The ends of an axis."""
+COLOURS = ("mutual", "vision")  # variables of the theme: of the first model's curve and the second's
+_WIDE = 100  # cells from which both charts are beside each other
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # bits of a braille character by column and row
+Span = tuple[float, float]  # the ends of an axis
 
 
 class Plot:

@@ -44,22 +44,17 @@ class ConceptRow:
     kind: Kind | Literal["none", "awaited"]
     """"mutual", "vision" or "language", whether left out or not; the others only of what was asked for."""
     text: str
-    importance: float | None = None
-    """Of a vision concept."""
-    influence: float | None = None
-    """Of its parts, on the margin over the runner-up."""
-    cosine: float | None = None
-    """Of a language concept, with the class."""
-    parts: tuple[int, ...] = ()
-    """Ids of the parts that carry it, the most similar first."""
+    importance: float | None = None  # of a vision concept
+    influence: float | None = None  # of its parts, on the margin over the runner-up
+    cosine: float | None = None  # of a language concept, with the class
+    parts: tuple[int, ...] = ()  # ids of the parts that carry it, the most similar first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedRow(ConceptRow):
     """A text that the user asked for."""
 
-    answer: Asked | None
-    """None: awaited."""
+    answer: Asked | None  # None: awaited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +62,9 @@ class PartRow:
     """One part below a concept."""
 
     part: Part
-    cosine: float | None
-    """Between part and concept, where the concept is among the part's descriptors."""
-    text: str
-    """Of the concept."""
-    influence: float | None
-    """On the margin over the runner-up."""
+    cosine: float | None  # between part and concept, where the concept is among the part's descriptors
+    text: str  # of the concept
+    influence: float | None  # on the margin over the runner-up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +73,7 @@ class GroupRow:
 
     kind: Kind | Literal["asked"]
     rows: tuple[ConceptRow, ...]
-    of: int
-    """Their number without the filter."""
+    of: int  # their number without the filter
 
 
 def groups(explanation: Explanation, asked: Answers = (), *, wanted: str = "") -> tuple[GroupRow, ...]:
@@ -154,16 +145,11 @@ class Columns:
 
     name: int
     bar: int
-    number: int
-    """0: no room."""
-    influence: int
-    """0: no room."""
-    parts: int
-    """0: no room."""
-    least: float
-    """The smallest importance, where bars begin."""
-    most: float
-    """The largest one, a whole bar."""
+    number: int  # 0: no room
+    influence: int  # 0: no room
+    parts: int  # 0: no room
+    least: float  # the smallest importance, where bars begin
+    most: float  # the largest one, a whole bar
 
     def heading(self) -> Text:
         """The names of the columns."""

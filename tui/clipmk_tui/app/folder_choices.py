@@ -20,10 +20,8 @@ SAMPLES = "the sample images"  # stands for the folder of the sample images, whe
 class FolderChoice:
     """What explains the images of a folder."""
 
-    vocabulary: str
-    """Name, or absolute path of a file."""
-    classes: str | None
-    """File with a list of classes in place of the vocabulary's own."""
+    vocabulary: str  # name, or absolute path of a file
+    classes: str | None  # file with a list of classes in place of the vocabulary's own
 
 
 def folder_of(paths: Sequence[str]) -> str:

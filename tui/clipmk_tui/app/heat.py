@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 _COLOURS: Final = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 """Of a map (sRGB) from 0 to its highest value, in equal steps: matplotlib's inferno."""
 _SCALE: Final = "▁▂▃▄▅▆▇█"  # heights say what the colours say
-_COLD: Final = 0.3
-"""Brightness of the picture where the map is 0; where it is highest, the picture keeps its own."""
+_COLD: Final = 0.3  # brightness of the picture where the map is 0; where it is highest, the picture keeps its own
 _OPACITY = 0.6  # of the colours where the map is highest
 _PLACES: Final = ("upper left", "top", "upper right", "left", "centre", "right", "lower left", "bottom", "lower right")
 

@@ -44,8 +44,7 @@ class LightUp(Latest):
     """Highlight these parts: the ones the concept or part under the cursor was seen on."""
 
     parts: frozenset[int]
-    asked: Asked | None = None
-    """What was asked for and is under the cursor: its map is shown."""
+    asked: Asked | None = None  # what was asked for and is under the cursor: its map is shown
 
 
 @dataclass
@@ -59,16 +58,14 @@ class SelectPart(Latest):
 class ChangeState(Message):
     """Change what is left out or asked for, or the model; ask what that needs."""
 
-    change: Callable[[State], object]
-    """What is done, such as `State.undo`."""
+    change: Callable[[State], object]  # what is done, such as `State.undo`
 
 
 @dataclass
 class WorkProgress(Latest):
     """What the engine is working on."""
 
-    stage: str
-    """Empty: nothing any more."""
+    stage: str  # empty: nothing any more
     done: int = 0
     total: int = 0
 

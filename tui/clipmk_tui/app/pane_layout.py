@@ -22,10 +22,8 @@ from clipmk_tui.show.pixels import protocol_for
 class PaneLayout(Container):
     """Image, predictions over models, concept tree; in a narrow terminal predictions and models share one place."""
 
-    view: var[View] = var(View(), init=False)
-    """What is drawn; the panes are bound to it."""
-    heading: var[str] = var("predictions", init=False)
-    """Title of the predictions."""
+    view: var[View] = var(View(), init=False)  # what is drawn; the panes are bound to it
+    heading: var[str] = var("predictions", init=False)  # title of the predictions
 
     def __init__(self, graphics: str, choose_class: Callable[[str], None]) -> None:
         super().__init__(id="panes")

@@ -15,11 +15,8 @@ from clipmk.worker.session import Session
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
 from clipmk_tui.show.pixels import GRAPHICS
 
-PREDICTION_COUNT = 10
-"""Classes reported by default: "why not B?" needs no model for these."""
-
-DEFAULT_VOCABULARY = "world"
-"""The default model's own."""
+PREDICTION_COUNT = 10  # classes reported by default: "why not B?" needs no model for these
+DEFAULT_VOCABULARY = "world"  # the default model's own
 
 _READERS: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("vocab", "classes", "arch", "preset", "grounding", "device", "precision", "theme"), str),
@@ -43,24 +40,18 @@ class StartOptions:
     """Images, folders and patterns as the user gave them; none: the app looks for some."""
     study: Path | None = None
     """Folder of a study, whose table of images is shown first; then there are no `paths`."""
-    models: tuple[str, ...]
-    """The first is the start model, the others are marked for comparison."""
+    models: tuple[str, ...]  # the first is the start model, the others are marked for comparison
     session: Session
     default: FolderChoice | None = None
     """What explains folders for which nothing is kept; None: the same as the session."""
-    theme: str | None = None
-    """None: the default one."""
+    theme: str | None = None  # None: the default one
     keys: Mapping[str, str] = field(default_factory=dict)
     """Id of a binding -> its keys, checked (see `user_keys`) before the app is made."""
     no_color: bool = False
-    graphics: str = "half-blocks"
-    """How pictures are drawn: one of `GRAPHICS`."""
-    serve: bool = True
-    """Use a `clipmk serve` where one runs."""
-    note: str = ""
-    """What the app says once it has begun."""
-    debug: bool = False
-    """Print the engine's own log, with its tracebacks, when the app has ended."""
+    graphics: str = "half-blocks"  # how pictures are drawn: one of `GRAPHICS`
+    serve: bool = True  # use a `clipmk serve` where one runs
+    note: str = ""  # what the app says once it has begun
+    debug: bool = False  # print the engine's own log, with its tracebacks, when the app has ended
 
 
 def resolve_start_options(paths: Sequence[str], options: Mapping[str, Any]) -> StartOptions:

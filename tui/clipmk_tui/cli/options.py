@@ -194,8 +194,7 @@ _SHARED: Final = {
     if get_origin(alias) is Annotated and isinstance(get_args(alias)[1], typer.models.OptionInfo)
 }
 """Name of the parameter -> the type above."""
-_DEFAULTS: Final = {"device": "auto", "precision": "fp32", "serve": True}
-"""Of other shared options: off, or None."""
+_DEFAULTS: Final = {"device": "auto", "precision": "fp32", "serve": True}  # of other shared options: off, or None
 
 
 def takes(names: str) -> Callable[[Command], Command]:

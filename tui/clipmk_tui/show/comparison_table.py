@@ -38,24 +38,18 @@ class Cell(NamedTuple):
 
     text: str
     mark: Mark | None = None
-    column: int | None = None
-    """Index of the model that it is about, in a line."""
+    column: int | None = None  # index of the model that it is about, in a line
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the table: a predicted class or a concept."""
 
-    text: str
-    """The class or the concept."""
-    label: str
-    """What is written; not yet printable."""
-    cells: tuple[Cell, ...]
-    """One per column of the comparison."""
-    count: int
-    """How many models predict the class, or hold the concept mutual."""
-    seen: int
-    """How many models see the concept; 0 for a class."""
+    text: str  # the class or the concept
+    label: str  # what is written; not yet printable
+    cells: tuple[Cell, ...]  # one per column of the comparison
+    count: int  # how many models predict the class, or hold the concept mutual
+    seen: int  # how many models see the concept; 0 for a class
     is_class: bool
 
     @property
@@ -70,14 +64,10 @@ class Layout:
 
     families: tuple[tuple[str, tuple[int, ...]], ...]
     """(family in words, indices of its models), in the order shown."""
-    names: tuple[tuple[str, ...], ...]
-    """For each model the lines of its heading."""
-    label: int
-    """Cells of the names of rows."""
-    across: int
-    """Cells of each model, with the gap behind it."""
-    count: int
-    """Cells of the last column; 0: there is no room for it."""
+    names: tuple[tuple[str, ...], ...]  # for each model the lines of its heading
+    label: int  # cells of the names of rows
+    across: int  # cells of each model, with the gap behind it
+    count: int  # cells of the last column; 0: there is no room for it
 
     @property
     def order(self) -> tuple[int, ...]:

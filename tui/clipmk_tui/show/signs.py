@@ -11,8 +11,7 @@ from typing import IO, Final, Literal
 Kind = Literal["mutual", "vision", "language", "left-out"]
 """What an explanation says about a concept; the last: the user has left it out. Also the app's theme variables."""
 
-SIGN: Final[dict[Kind, str]] = {"mutual": "∩", "vision": "◐", "language": "◑", "left-out": "○"}
-"""One cell each."""
+SIGN: Final[dict[Kind, str]] = {"mutual": "∩", "vision": "◐", "language": "◑", "left-out": "○"}  # one cell each
 
 WORD: Final[dict[Kind, str]] = {
     "mutual": "mutual",
@@ -31,10 +30,8 @@ ANSI: Final[dict[Kind, str]] = {
 
 RIGHT: Final = "✓"
 WRONG: Final = "✗"
-PREDICTED: Final = "●"
-"""A predicted class where the true one is not known."""
-NEITHER: Final = "·"
-"""A concept that a model neither sees nor ties to the class."""
+PREDICTED: Final = "●"  # a predicted class where the true one is not known
+NEITHER: Final = "·"  # a concept that a model neither sees nor ties to the class
 FAILED: Final = "!"
 
 _REPLACED: Final = dict(

@@ -34,8 +34,7 @@ class CompareChoice:
 
     model: str
     concept: str | None
-    target: str | None
-    """The class to explain; None: the model's own prediction."""
+    target: str | None  # the class to explain; None: the model's own prediction
 
 
 class CompareScreen(ComparingScreen[CompareChoice | None]):

@@ -32,13 +32,10 @@ class ComparingScreen(ClosedOnce[ResultT]):
 
     CSS_PATH = Path(__file__).with_name("comparing.tcss")
 
-    view: var[ComparisonView] = var(ComparisonView(), init=False, always_update=True)
-    """What is drawn."""
+    view: var[ComparisonView] = var(ComparisonView(), init=False, always_update=True)  # what is drawn
 
-    topic: ClassVar[str]
-    """First word of the title, and of the ids of the bindings."""
-    signs: ClassVar[str] = legend()
-    """What the line at the bottom explains."""
+    topic: ClassVar[str]  # first word of the title, and of the ids of the bindings
+    signs: ClassVar[str] = legend()  # what the line at the bottom explains
 
     def __init__(self, answers: Answers, models: tuple[str, ...], *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)

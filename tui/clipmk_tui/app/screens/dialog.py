@@ -35,8 +35,7 @@ class Dialog(ModalScreen[ResultT], ClosedOnce[ResultT]):  # the style sheet foll
     """A box of the class `dialog` in the middle, with a `Static` of the id `message`."""
 
     CSS_PATH = Path(__file__).with_name("dialogs.tcss")
-    _busy = False
-    """It is about to close with what it works on."""
+    _busy = False  # it is about to close with what it works on
 
     def box(self, title: str, hint: str = "") -> Vertical:
         """The container, with a title above and the keys below."""

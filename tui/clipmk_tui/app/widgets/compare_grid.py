@@ -21,16 +21,11 @@ from clipmk_tui.show.text import matches
 class ComparisonView:
     """The comparison of the models that answered or failed; the others are still awaited."""
 
-    models: tuple[str, ...] = ()
-    """Ids of all models."""
-    families: tuple[str | None, ...] = ()
-    """Of each; None: not known."""
-    comparison: Comparison | None = None
-    """None while no model has answered or failed."""
-    places: tuple[int | None, ...] = ()
-    """For each model its column in the comparison; None: still awaited."""
-    asked: tuple[Row, ...] = ()
-    """A row for each text that was asked for, with a cell for each model."""
+    models: tuple[str, ...] = ()  # ids of all models
+    families: tuple[str | None, ...] = ()  # of each; None: not known
+    comparison: Comparison | None = None  # None while no model has answered or failed
+    places: tuple[int | None, ...] = ()  # for each model its column in the comparison; None: still awaited
+    asked: tuple[Row, ...] = ()  # a row for each text that was asked for, with a cell for each model
 
     def column(self, index: int) -> ComparedModel | None:
         """The column of a model; None while it is awaited."""

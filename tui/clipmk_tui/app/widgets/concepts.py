@@ -42,9 +42,7 @@ _SIGNS = {"none": NEITHER, "awaited": "…"} | dict(SIGN)
 _LEAST = 4  # lines below its heading that a group needs to be open from the start
 _LEAD = 2  # cells of the sign before a concept's name
 _WHOLE_WARNINGS = 40  # cells from which warnings are whole; narrower panes have a line of their first clause
-
-_SHORT = 16
-"""Lines of a pane that has no room for the parts that speak for a class, and for the share explained."""
+_SHORT = 16  # lines of a pane that has no room for the parts that speak for a class, and for the share explained
 
 
 class ConceptTree(Tree[Row]):

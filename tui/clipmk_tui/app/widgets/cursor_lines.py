@@ -17,12 +17,9 @@ class CursorLines(ScrollView):
 
     ALLOW_SELECT = False
 
-    head = 0
-    """Lines above the rows."""
-    count = 0
-    """Rows."""
-    cursor = 0
-    """Index of the row under the cursor."""
+    head = 0  # lines above the rows
+    count = 0  # Rows
+    cursor = 0  # index of the row under the cursor
 
     class Moved(Latest):
         """Something else is under the cursor."""

@@ -37,8 +37,7 @@ MODES: dict[Mode, str] = {"parts": "", "concept": "concept under the cursor", "p
 _DEPTHS: dict[str, Depth] = {"standard": "16", "windows": "16", "256": "256"}
 """What Rich calls a terminal's colours -> how the picture is painted."""
 
-_AT_ONCE = 1600
-"""Cells that are drawn without a thread: fewer than 10 ms, which is quicker than to wait for one."""
+_AT_ONCE = 1600  # cells that are drawn without a thread: fewer than 10 ms, which is quicker than to wait for one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,11 +50,9 @@ class Job:
     mode: Mode
     lit: frozenset[int]
     blurred: frozenset[int]
-    heat: Heat | None
-    """A map in place of the parts."""
+    heat: Heat | None  # a map in place of the parts
     depth: Depth
-    before: Frame | None
-    """What the pane shows in the same place now."""
+    before: Frame | None  # what the pane shows in the same place now
 
 
 class ImagePane(Widget, can_focus=True):
@@ -71,8 +68,7 @@ class ImagePane(Widget, can_focus=True):
     """Whose parts are drawn, on the picture of its path only; None: nothing is known of the picture."""
     lit: var[frozenset[int]] = var(frozenset(), init=False)
     """Ids of the highlighted parts; the plain picture shows none."""
-    asked: var[Asked | None] = var(None, init=False)
-    """What was asked for: its map is drawn in place of all parts."""
+    asked: var[Asked | None] = var(None, init=False)  # what was asked for: its map is drawn in place of all parts
     blurred: var[frozenset[int]] = var(frozenset(), init=False)
     """Ids of the parts whose regions are blurred: they are left out."""
     mode: var[Mode] = var("parts", init=False)

@@ -37,8 +37,7 @@ class StatusLine(Widget):
 
     title: reactive[str] = reactive("")
     model: reactive[str] = reactive("")
-    work: reactive[str] = reactive("")
-    """What the engine is working on; empty: nothing."""
+    work: reactive[str] = reactive("")  # what the engine is working on; empty: nothing
 
     def __init__(self) -> None:
         super().__init__(id="status")
@@ -113,12 +112,9 @@ class AskLine(Input):
 
     def __init__(self, id: str = "ask") -> None:  # noqa: A002 - Textual's name
         super().__init__(compact=True, select_on_focus=False, id=id)
-        self._earlier: list[str] = []
-        """What was accepted, the latest last."""
-        self._place = 0
-        """Of the line in these; their number: a new one."""
-        self._before: Widget | None = None
-        """Had the focus."""
+        self._earlier: list[str] = []  # what was accepted, the latest last
+        self._place = 0  # of the line in these; their number: a new one
+        self._before: Widget | None = None  # had the focus
         self._show(False)
 
     def open(self, example: str, value: str = "") -> None:

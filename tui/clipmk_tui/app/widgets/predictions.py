@@ -24,17 +24,14 @@ _BAR, _SHORTEST_BAR = 60, 4  # cells of a bar at most, and where the names are l
 class Line:
     """One class as the pane shows it."""
 
-    rank: int
-    """As ranked now; 0 where that is not known."""
+    rank: int  # as ranked now; 0 where that is not known
     class_name: str
-    before: float | None
-    """Probability; None for a class that is only there because it is asked about or true."""
+    before: float | None  # probability; None for a class that is only there because it is asked about or true
     after: float | None
     """Probability without what is left out; None while nothing is, or where it is not known (yet)."""
     below: float | None = None
     """Where the new ranking does not tell of the class: the lowest probability of those it ranks without a gap."""
-    true: bool | None
-    """Whether it is the image's label; None if it has none."""
+    true: bool | None  # whether it is the image's label; None if it has none
 
 
 def lines(

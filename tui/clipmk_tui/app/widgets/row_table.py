@@ -20,15 +20,12 @@ class Column(NamedTuple):
     """A column of a table; where not all have room, those of the highest rank are left out."""
 
     heading: str
-    width: int
-    """Least cells; numbers, which end together, have a negative one."""
+    width: int  # least cells; numbers, which end together, have a negative one
     cell: Callable[[Any], str | tuple[str, str]]
     """Text of a row; or the text and the variable of the theme with its colour."""
     rank: int = 0
-    grows: int = 0
-    """Share of the cells that are left."""
-    key: str = ""
-    """What rows are sorted by; empty: not by this column."""
+    grows: int = 0  # share of the cells that are left
+    key: str = ""  # what rows are sorted by; empty: not by this column
 
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:

@@ -49,8 +49,7 @@ class Check:
     name: str
     status: Literal["ok", "warn"]
     detail: str
-    hint: str | None = None
-    """What to do, if anything."""
+    hint: str | None = None  # what to do, if anything
 
 
 def checks(*, full: bool) -> Iterator[Check]:

@@ -21,20 +21,15 @@ class ExplainOptions:
     """All options; the images are apart."""
 
     models: tuple[str, ...]
-    default_model: bool
-    """No model was named."""
-    session: Session
-    """What explains, with which classes."""
+    default_model: bool  # no model was named
+    session: Session  # what explains, with which classes
     target: str | None
-    asks: tuple[str, ...]
-    """Texts to answer."""
-    serve: bool
-    """Ask a running server."""
+    asks: tuple[str, ...]  # texts to answer
+    serve: bool  # ask a running server
     form: Form
     overlay: Path | None
     html: Path | None
-    picture: bool
-    """Draw pictures in the terminal."""
+    picture: bool  # draw pictures in the terminal
     quiet: bool
     verbose: bool
     no_color: bool

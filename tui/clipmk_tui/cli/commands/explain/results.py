@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 Result = Explanation | Failure
 
-TOGETHER = 8
-"""Images of one request, of a run of many: enough for a GPU, and other clients do not wait for long."""
+TOGETHER = 8  # images of one request, of a run of many: enough for a GPU, and other clients do not wait for long
 
 
 def answers(options: ExplainOptions, images: Sequence[InputImage], stages: Stages) -> Iterator[Result]:
