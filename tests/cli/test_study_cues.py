@@ -69,12 +69,22 @@ def test_a_checked_cue_says_what_blurring_did(clipmk: Runner, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(("-m", "nope"), "the study has no model 'nope'"), (("--check", "0"), "--check")]
+    ("arguments", "message"),
+    [(("-m", "nope"), "the study has no results of model 'nope'"), (("--check", "0"), "--check")],
 )
 def test_what_cannot_be_is_refused(clipmk: Runner, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     place, *_ = study(tmp_path / "study")
     result = clipmk("study", "cues", place.root, *arguments)
     assert (result.status, message in result.err) == (2, True)
+
+
+def test_a_study_that_is_not_finished_says_so_and_lists_what_there_is(clipmk: Runner, tmp_path: Path) -> None:
+    place, manifest, cue = study(tmp_path / "study")
+    place.shard(manifest.models[1].id, 0).unlink()
+    result = clipmk("study", "cues", place.root)
+    assert cue in result.out
+    assert "RN50" not in result.out
+    assert "not finished: 1 of 2 shards is done" in result.err
 
 
 def test_a_folder_that_is_not_a_study_is_refused(clipmk: Runner, tmp_path: Path) -> None:

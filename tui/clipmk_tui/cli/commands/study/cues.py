@@ -15,6 +15,7 @@ from clipmk.study.schema import TABLES
 from clipmk.system.parquet import read_table
 from clipmk.system.text import counted, quoted
 from clipmk_tui.cli import tables
+from clipmk_tui.cli.commands.study.report import warn_unfinished
 from clipmk_tui.cli.progress import Stages
 from clipmk_tui.cli.streams import data_stream, logging_to_stderr
 from clipmk_tui.show.text import shown
@@ -28,10 +29,10 @@ def run(
     """Print the cues of a study, after blurring them in `check` images each; returns the exit status 0."""
     with Stages(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False), data_stream():
         results = read_results(StudyFolder(folder.expanduser()))
-        known = [model.id for model in results.manifest.models]
+        known = [row["model"] for row in results.models]
         for model in models:
             if model not in known:
-                raise UsageError(f"the study has no model {quoted(model)}; {suggest(model, known)}")
+                raise UsageError(f"the study has no results of model {quoted(model)}; {suggest(model, known)}")
         if check is not None:
             from clipmk.study.cue_check import check_cues  # noqa: PLC0415 - torch
 
@@ -43,6 +44,8 @@ def run(
     if json:
         tables.put_json({"cues": {"tests": {model: tests[model] for model in chosen}, "found": cues}})
         return 0
+    if not quiet:
+        warn_unfinished(results)
     with tables.for_people(no_color) as console:
         for model in chosen:
             own = [cue for cue in cues if cue["model"] == model]

@@ -59,7 +59,7 @@ def run(folder: Path, *, against: str | None, json: bool, csv: str | None, quiet
     if csv != "-":
         put_tables(results, against=wanted, json=json, no_color=no_color, page=target)
     if not quiet:
-        _warn(results)
+        warn_unfinished(results)
         say("note", f"report in {printable(str(target))}, its charts beside it")
     return 0
 
@@ -107,7 +107,8 @@ def _rendered(results: Results, *, width: int, against: Against | None) -> Rende
     return Group(*pieces, Text(), Text(NOTE, "dim"))
 
 
-def _warn(results: Results) -> None:
+def warn_unfinished(results: Results) -> None:
+    """Say on stderr how much is missing or failed."""
     done = results.completeness
     if not done.complete:
         verb = one_or_many(done.done, "is", "are")
