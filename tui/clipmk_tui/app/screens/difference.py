@@ -1,5 +1,7 @@
 """The difference of two models: both pictures and answers, and between them the concepts that tell them apart."""
 
+from collections.abc import Sequence
+
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -8,19 +10,20 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from clipmk.comparison import ComparedConcept
+from clipmk.comparison import ComparedConcept, ComparedModel, Comparison
 from clipmk.explanation import Explanation
-from clipmk.system.text import printable
+from clipmk.output.sentences import beaten
+from clipmk.system.text import printable, quoted
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.screens.comparing import ComparingScreen
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.show.comparison import cell_words
 from clipmk_tui.show.comparison_table import short_names
-from clipmk_tui.show.difference import answers, groups, what_separates
 from clipmk_tui.show.signs import NEITHER, SIGN
 
 _LEGEND = 120  # columns from which the pictures have legends
+_NAMED = 2  # concepts that the sentence names of each model
 
 
 class DifferenceScreen(ComparingScreen[None]):
@@ -97,11 +100,11 @@ class DifferenceScreen(ComparingScreen[None]):
         self._rows = []
         if comparison is not None and comparison.answered == 2:
             self._sentences.update(Text(printable(f"{what_separates(comparison, names)}."), overflow="ellipsis"))
-            for group in groups(comparison, names):
-                title = Text(printable(f"{len(group.rows)} {group.title}"), "bold", no_wrap=True, overflow="ellipsis")
-                options.append(Option(title, disabled=True))
-                options += [Option(self._line(row)) for row in group.rows]
-                self._rows += [None, *group.rows]
+            for title, rows in groups(comparison, names):
+                heading = Text(printable(f"{len(rows)} {title}"), "bold", no_wrap=True, overflow="ellipsis")
+                options.append(Option(heading, disabled=True))
+                options += [Option(self._line(row)) for row in rows]
+                self._rows += [None, *rows]
         else:
             self._sentences.update("")
         texts = [row.text if row else "" for row in self._rows]
@@ -158,3 +161,84 @@ class DifferenceScreen(ComparingScreen[None]):
         """Parts, the concept under the cursor, plain."""
         for picture in self._pictures:
             picture.cycle_overlay()
+
+
+# What tells the models apart, in words.
+
+
+def groups(comparison: Comparison, names: tuple[str, str]) -> list[tuple[str, list[ComparedConcept]]]:
+    """Title and concepts of each group that is not empty: each concept once, what separates the models most first."""
+    left, right = names
+    titles = (
+        f"only {left} sees and ties",
+        f"only {right} sees and ties",
+        "seen by one, tied by the other",
+        f"only {left} sees",
+        f"only {right} sees",
+        f"only {left} ties",
+        f"only {right} ties",
+        "the same in both",
+    )
+    members: list[list[ComparedConcept]] = [[] for _ in titles]
+    for row in comparison.rows:
+        members[_place(row)].append(row)
+    return [(title, sorted(rows, key=_weight)) for title, rows in zip(titles, members, strict=True) if rows]
+
+
+def _place(row: ComparedConcept) -> int:
+    """Index of the group of a concept."""
+    found = [cell.status if cell is not None else "none" for cell in row.cells]
+    if found[0] == found[1]:
+        return 7
+    if "mutual" in found:
+        return found.index("mutual")
+    if "none" not in found:
+        return 2
+    return 3 + found.index("vision") if "vision" in found else 5 + found.index("language")
+
+
+def _weight(row: ComparedConcept) -> tuple[float, float]:
+    """The most important ones first, then the nearest ones."""
+    cells = [cell for cell in row.cells if cell is not None]
+    return -max(cell.importance or 0.0 for cell in cells), -max(cell.cosine or 0.0 for cell in cells)
+
+
+def what_separates(comparison: Comparison, names: tuple[str, str]) -> str:
+    """One sentence: what each model says, and what it alone sees and ties to that."""
+    alone: list[list[str]] = [[], []]
+    for row in sorted(comparison.rows, key=_weight):
+        if (place := _place(row)) < 2:
+            alone[place].append(row.text)
+    return "; ".join(
+        _clause(column, name, texts) for column, name, texts in zip(comparison.columns, names, alone, strict=True)
+    )
+
+
+def _clause(column: ComparedModel, name: str, alone: Sequence[str]) -> str:
+    verdict = {None: "", True: " (right)", False: " (wrong)"}[column.right]
+    says = f"{name} says {quoted(column.predictions[0].class_name)}{verdict}"
+    if not alone:
+        return f"{says} and sees and ties nothing that the other does not"
+    more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+    return f"{says} and alone sees and ties {', '.join(map(quoted, alone[:_NAMED]))}{more}"
+
+
+def answers(column: ComparedModel, explanation: Explanation, true_class: str | None) -> list[str]:
+    """What a model says, also of the true class, and how strong its shared knowledge is: a few short lines."""
+    first, mutual = column.predictions[0], explanation.mutual
+    verdict = {None: "", True: ", right", False: ", wrong"}[column.right]
+    lines = [f"says {first.class_name} {100 * first.probability:.0f} %{verdict}"]
+    if true_class is not None and not column.right:
+        lines.append(_rank_words(explanation, true_class))
+    tied = "" if explanation.class_name == first.class_name else f" to {explanation.class_name}"
+    lines.append(f"{mutual.count} of {mutual.vision_count} seen are tied{tied}")
+    lines.append(f"beats {beaten(mutual)} other classes")
+    lines.append(f"strength {mutual.mi_paper:.2f} AUC {mutual.auc:.2f} u {mutual.language_count}")
+    return lines
+
+
+def _rank_words(explanation: Explanation, class_name: str) -> str:
+    found = next((one for one in explanation.predictions if one.class_name == class_name), None)
+    if found is None:
+        return f"{class_name}: not among its {len(explanation.predictions)} first"
+    return f"{class_name}: rank {found.rank}, {100 * found.probability:.1f} %"

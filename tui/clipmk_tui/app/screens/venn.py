@@ -50,11 +50,6 @@ def left_out(explanation: Explanation) -> tuple[str, ...]:
     return () if explanation.what_if is None else explanation.what_if.left_out
 
 
-def numbers(explanation: Explanation) -> str:
-    """The strength of the shared knowledge, beside chance; with concepts left out, that of the rest."""
-    return strength_line(explanation.mutual if explanation.what_if is None else explanation.what_if.mutual)
-
-
 def draw(explanation: Explanation, colours: Mapping[Kind, str], *, width: int, height: int, offset: int = 0) -> Drawing:
     """Draw the diagram into lines of cells, at least 24 x 7, its lists scrolled by `offset` lines."""
     width, height = max(24, width), max(7, height)
@@ -177,7 +172,8 @@ class VennScreen(Dialog[None]):
         with Vertical(classes="dialog"):
             yield Static(title, markup=False)
             yield VennPicture(made)
-            yield Static(Text(numbers(made)), id="numbers", markup=False)
+            rest = made.mutual if made.what_if is None else made.what_if.mutual
+            yield Static(Text(strength_line(rest)), id="numbers", markup=False)
             keys = f"{keys_of(self, 'venn.up', 'venn.down')} scroll  {keys_of(self, 'venn.close')} close"
             yield Static(Text(keys), id="keys", markup=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import samples
 from clipmk.pipeline.comparison import compare
-from clipmk_tui.show.difference import answers, groups, what_separates
+from clipmk_tui.app.screens.difference import answers, groups, what_separates
 from compared import by
 
 LEFT = by(
@@ -23,7 +23,7 @@ MADE = compare([LEFT, RIGHT], true_class="cat")
 
 
 def test_every_concept_is_in_one_group_the_most_telling_first() -> None:
-    found = [(group.title, [row.text for row in group.rows]) for group in groups(MADE, ("a", "b"))]
+    found = [(title, [row.text for row in rows]) for title, rows in groups(MADE, ("a", "b"))]
     assert found == [
         ("only a sees and ties", ["ears"]),
         ("only b sees and ties", ["tail", "arms"]),
