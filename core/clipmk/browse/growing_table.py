@@ -35,30 +35,22 @@ class GrowingTable(ImageTable):
     def read(self, model: str) -> tuple[pa.Table, Concepts]:
         """What a model says so far."""
         found = self._found[model]
-        places = np.repeat(np.arange(len(found), dtype=np.int32), [len(row.get("codes", ())) for row in found])
-        codes, mutual = ([one for row in found for one in row.get(name, ())] for name in ("codes", "mutual"))
-        return pa.Table.from_pylist(found, MODEL), Concepts(
-            places, np.array(codes, np.int32), np.array(mutual, np.bool_)
-        )
+        nothing = Concepts(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.bool_))
+        concepts = [nothing, *(row["concepts"] for row in found if "concepts" in row)]
+        return pa.Table.from_pylist(found, MODEL), Concepts(*map(np.concatenate, zip(*concepts, strict=True)))
 
     def add(self, explanation: ExplanationRecord, path: str, model: str) -> None:
         """Fill the row of an image with what a model says of it."""
-        predicted, mutual = explanation.predictions[0], explanation.mutual
-        code = self.classes.setdefault(predicted.class_name, len(self.classes))
-        self.predicted[self.models.index(model), self._places[path]] = code
-        concepts = explanation.vision_concepts
-        self._fill(
-            path,
-            model,
-            predicted=predicted.class_name,
-            p=mutual.class_swap and mutual.class_swap.p_value,
-            prob=predicted.probability,
-            m=mutual.count,
-            mi=mutual.mi_paper,
-            auc=mutual.auc,
-            codes=[self.concepts.setdefault(one.text, len(self.concepts)) for one in concepts],
-            mutual=[one.mutual for one in concepts],
-        )
+        place, first, mutual = self._places[path], explanation.predictions[0], explanation.mutual
+        code = self.classes.setdefault(first.class_name, len(self.classes))
+        self.predicted[self.models.index(model), place] = code
+        p = mutual.class_swap and mutual.class_swap.p_value
+        values = (first.class_name, None, p, first.probability, mutual.count, mutual.mi_paper, mutual.auc)
+        seen = explanation.vision_concepts
+        codes = [self.concepts.setdefault(one.text, len(self.concepts)) for one in seen]
+        flags = np.array([one.mutual for one in seen], np.bool_)
+        concepts = Concepts(np.full(len(seen), place, np.int32), np.array(codes, np.int32), flags)
+        self._fill(path, model, **dict(zip(MODEL.names, values, strict=True)), concepts=concepts)
 
     def fail(self, path: str, model: str, message: str) -> None:
         """Say why a model cannot explain an image."""

@@ -246,7 +246,7 @@ class ImageTable:
             noun, known = "concept", list(self.concepts)
             codes = [code for code, name in enumerate(known) if name.lower() == wanted]
             held = np.isin(concepts.codes, codes) & (concepts.mutual | (term.name == "seen"))
-            accepts = pc.field("image").isin(np.unique(concepts.places[held]).tolist())
+            accepts = pc.field("image").isin(pa.array(np.unique(concepts.places[held])))
         if self.complete and wanted not in map(str.lower, known):
             near = suggest(term.value, [name for name in known if wanted in name.lower()] or known)
             raise FilterError(text, term.position, f"no image has the {noun} {quoted(term.value)}; {printable(near)}")
