@@ -11,7 +11,7 @@ import pytest
 
 from clipmk.concepts.statistics import POOLED, fit_line
 from clipmk.study.advice import (
-    CUES_NAMED,
+    CLASSES_NAMED,
     Advice,
     advice,
     best_measure,
@@ -30,6 +30,7 @@ from clipmk.study.tables import Completeness
 from study_shards import POOL, make_manifest, write_study
 
 NAMES = {letter: letter.upper() for letter in "abcdefghij"}
+NUMBERED = {str(number): f"Model {number}" for number in range(6)}
 
 
 def model(name: str, top1: float | None, **more: Any) -> dict[str, Any]:
@@ -56,12 +57,12 @@ def cue(name: str, text: str = "a red sail", **more: Any) -> dict[str, Any]:
 
 
 def texts(found: Any) -> list[str]:
-    return [sentence(kind, numbers, NAMES) for kind, numbers in found]
+    return [sentence(kind, numbers, NAMES | NUMBERED) for kind, numbers in found]
 
 
 def only(found: Any) -> Advice:
     [(kind, numbers)] = found
-    return Advice(kind, sentence(kind, numbers, NAMES), numbers)
+    return Advice(kind, sentence(kind, numbers, NAMES | NUMBERED), numbers)
 
 
 def test_the_most_accurate_model_is_named_with_the_paired_difference_to_the_next() -> None:
@@ -130,7 +131,8 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
     rows = [wrong("a"), wrong("a", "m", auroc=0.95, less_probability=0.05, less_probability_low=0.01), wrong("b")]
     found = only(best_measure(rows))
     assert found.text == (
-        "To find wrong predictions use the probability (AUROC 0.90 for A): no other measure here does better."
+        "To find wrong predictions use the probability (AUROC 0.90 for A): another measure does better for 1 of 2 "
+        "models."
     )
     better = wrong("b", "m", auroc=0.97, less_probability=0.07, less_probability_low=0.02)
     found = only(best_measure([*rows, better]))
@@ -138,6 +140,8 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
         "m tells wrong predictions better than the probability does, for 2 of 2 models: AUROC 0.95 against 0.90 for A."
     )
     assert (found.numbers["measure"], found.numbers["less_probability"]) == ("m", 0.05)
+    [text] = texts(best_measure([wrong("a")]))
+    assert text.endswith("another measure does better for none of 1 model.")
 
 
 def test_nothing_is_said_of_wrong_predictions_where_none_is_known() -> None:
@@ -149,7 +153,7 @@ def test_a_cue_is_named_with_its_class_its_errors_and_the_models_it_misleads() -
     found = only(misleading(rows, 90))
     assert found.text == (
         "'a red sail' misleads A to 'boat': of the 20 images predicted so with it 75 % are wrong, of the 80 without it "
-        "10 % (q 0.001). So it does B."
+        "10 % (q 0.001). It also misleads B."
     )
     assert found.numbers["also"] == ["b"]
 
@@ -159,10 +163,23 @@ def test_a_checked_cue_says_what_blurring_it_changed() -> None:
     assert text.endswith("With it blurred 9 of 20 predictions change, with as much blurred elsewhere 1 (p 0.0078).")
 
 
-def test_of_many_cues_the_clearest_are_named_and_the_others_counted() -> None:
-    found = texts(misleading([cue("a", f"cue {i}", q=0.04 - i / 1000) for i in range(CUES_NAMED + 2)], 90))
-    assert [text.split("' ")[0] for text in found[:-1]] == [f"'cue {i}" for i in range(CUES_NAMED + 1, 1, -1)]
-    assert found[-1] == "2 further cues mislead."
+def test_of_many_cues_of_one_class_the_clearest_is_told_and_some_others_named() -> None:
+    rows = [cue(f"{i}", f"cue {i}", q=0.04 - i / 1000) for i in range(6)]
+    found = only(misleading([*rows, cue("5", "cue 2")], 90))
+    assert found.text.startswith("'cue 2' misleads Model 5 to 'boat': ")
+    assert found.text.endswith(
+        "It also misleads Model 2. Other cues that mislead to 'boat': 'cue 5', 'cue 4', 'cue 3' and 2 more."
+    )
+    assert found.numbers["related"] == ["cue 5", "cue 4", "cue 3", "cue 1", "cue 0"]
+
+
+def test_of_many_classes_with_misleading_cues_the_clearest_are_named_and_the_others_counted() -> None:
+    rows = [cue("a", q=0.04 - i / 1000) | {"class": f"class {i}"} for i in range(CLASSES_NAMED + 2)]
+    found = texts(misleading(rows, 90))
+    assert [text.split(": ")[0].rpartition(" to ")[2] for text in found[:-1]] == [
+        f"'class {i}'" for i in range(CLASSES_NAMED + 1, 1, -1)
+    ]
+    assert found[-1] == "Cues mislead to 2 further classes."
 
 
 def test_concepts_that_were_tested_and_mislead_nothing_are_counted() -> None:

@@ -6,6 +6,7 @@ The functions here find the numbers, `assets/templates/advice.txt` has the words
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from clipmk.study.schema import TableRow, images_schema
 from clipmk.system.parquet import read_table
 
 FEW: Final = 30  # fewer images than this hardly tell anything
-CUES_NAMED: Final = 5  # most cues with a sentence of their own
+CLASSES_NAMED: Final = 5  # most classes whose misleading cues have a sentence of their own
 Finding = tuple[str, dict[str, Any]]  # the kind of an advice, and its numbers
 
 
@@ -37,9 +38,8 @@ class Advice:
 def advice(results: Results) -> list[Advice]:
     """What to do, the most important first."""
     models, tests = results.models, results.cues_tested
-    order = {row["model"]: place for place, row in enumerate(_by_accuracy(models))}
-    wrong = [row for row in results.rows("wrong") if row["parts"] == results.shown_parts and row["model"] in order]
-    wrong.sort(key=lambda row: order[row["model"]])
+    order = [row["model"] for row in _by_accuracy(models)]
+    wrong = sorted((row for row in results.wrong() if row["model"] in order), key=lambda row: order.index(row["model"]))
     found = [
         *(most_accurate(models, correct_by_model(results)) if order else ()),
         *distrust([row for row in wrong if row["wrong_below"] is not None and row["wrong_above"] is not None]),
@@ -97,24 +97,26 @@ def distrust(rows: Sequence[TableRow]) -> Iterator[Finding]:
 def best_measure(rows: Sequence[TableRow]) -> Iterator[Finding]:
     """What tells wrong predictions from right ones: the probability, or a measure that does better for most models."""
     if rows:
-        better = [row["measure"] for row in rows if (row["less_probability_low"] or 0) > 0]
-        models = len({row["model"] for row in rows})
-        measure = next((one for one in better if 2 * better.count(one) > models), "probability")
+        better = [row for row in rows if (row["less_probability_low"] or 0) > 0]
+        measures, models = [row["measure"] for row in better], len({row["model"] for row in rows})
+        measure = next((one for one in measures if 2 * measures.count(one) > models), "probability")
         row = next(row for row in rows if row["measure"] == measure)
-        counts = {"better": better.count(measure), "models": models}
+        does_better = {one["model"] for one in better if measure in {"probability", one["measure"]}}
+        counts = {"better": len(does_better), "models": models}
         yield "measure", _some(row, "model", "measure", "auroc", "auroc_low", "auroc_high", "less_probability") | counts
 
 
 def misleading(rows: Sequence[TableRow], tests: int) -> Iterator[Finding]:
-    """Which cue misleads to which class, the clearest first, once for all models that it misleads; or that none is."""
-    found = sorted(filter(misleads, rows), key=lambda row: (row["text"], row["class"], row["q"]))
-    cues = [list(group) for _, group in groupby(found, key=lambda row: (row["text"], row["class"]))]
-    cues.sort(key=lambda group: (group[0]["q"], group[0]["text"]))
-    for row, *others in cues[:CUES_NAMED]:
-        yield "cue", row | {"also": sorted({one["model"] for one in others} - {row["model"]})}
-    further = max(0, len(cues) - CUES_NAMED)
-    if further or (tests and not cues):
-        yield "cue", {"cues": further, "tests": tests}
+    """The clearest cue that misleads to each class, for all models that it misleads; or that none is found."""
+    found = sorted(filter(misleads, rows), key=lambda row: (row["class"], row["q"], row["text"], row["model"]))
+    classes = sorted((list(group) for _, group in groupby(found, key=itemgetter("class"))), key=lambda one: one[0]["q"])
+    for row, *others in classes[:CLASSES_NAMED]:
+        also = sorted({one["model"] for one in others if one["text"] == row["text"]} - {row["model"]})
+        related = dict.fromkeys(one["text"] for one in others if one["text"] != row["text"])
+        yield "cue", row | {"also": also, "related": list(related)}
+    further = max(0, len(classes) - CLASSES_NAMED)
+    if further or (tests and not classes):
+        yield "cue", {"classes": further, "tests": tests}
 
 
 def ranking(models: Sequence[TableRow], lines: Sequence[LineFit]) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from clipmk.concepts.statistics import POOLED, Floats, LineFit
 from clipmk.study.paper import PRINTED_FIT
 from clipmk.study.results import Results, family_name
 from clipmk.study.schema import TableRow
-from clipmk.study.text_tables import line, number, wrong_rows
+from clipmk.study.text_tables import line, number
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import printable
 
@@ -86,7 +86,7 @@ def charts(results: Results, *, published_line: bool = False) -> Iterator[Chart]
     if any(row["top1"] is not None for row in results.models):
         alt = "Zero-shot top-1 against AUC, a mark per model: the numbers are in the table of models"
         yield _chart("auc_accuracy", alt, partial(draw_scatter, results, published_line=published_line))
-    wrong = [row for row in wrong_rows(results) if row["auroc"] is not None]
+    wrong = [row for row in results.wrong() if row["auroc"] is not None]
     if wrong:
         alt = "AUROC of each measure for wrong predictions, a mark per model: the numbers are in the table below"
         yield _chart("wrong", alt, partial(draw_wrong, results, wrong))

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from itertools import filterfalse
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,7 +23,7 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.rows import read_rows
 
 PAGE: Final = "index.html"
-CUES_SHOWN: Final = 60  # most lines of the table of cues
+CUES_SHOWN: Final = 60  # most lines of either table of cues
 CUES_PICTURED: Final = 8  # most cues whose images are shown
 NOTES_BYTES: Final = 64 * 2**20  # largest file of notes read
 
@@ -58,8 +59,9 @@ def write_report(results: Results, *, against: Literal["paper"] | None = None) -
         results=results,
         manifest=results.manifest,
         charts=drawn,
-        cues=cues[:CUES_SHOWN],
-        cue_count=len(cues),
+        cues=cues,
+        misleading=list(filter(misleads, cues))[:CUES_SHOWN],
+        supporting=list(filterfalse(misleads, cues))[:CUES_SHOWN],
         tests=results.cues_tested,
         wrong=wrong,
         of_cues=list(zip(pictured, of_cues, strict=True)),

@@ -85,6 +85,12 @@ class Results:
         """Rows of the table `classes` under `shown_parts`."""
         return [row for row in self.rows("classes") if row["parts"] == self.shown_parts]
 
+    def wrong(self) -> list[TableRow]:
+        """Rows of the table `wrong` under `shown_parts`, models in the order of `models`."""
+        order = [row["model"] for row in self.models]
+        rows = [row for row in self.rows("wrong") if row["parts"] == self.shown_parts and row["model"] in order]
+        return sorted(rows, key=lambda row: order.index(row["model"]))
+
     def cues(self) -> list[TableRow]:
         """Rows of the table `cues` that are found, see `cues.found_cues`; the table itself may be large."""
         return found_cues(read_table(self.folder.table("cues"), TABLES["cues"]))

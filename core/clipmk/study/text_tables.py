@@ -76,22 +76,17 @@ def asked_tables(results: Results) -> list[TextTable]:
 
 def threshold_table(results: Results) -> TextTable:
     """Below which probability each model is wrong more often."""
-    rows = [row for row in wrong_rows(results) if row["threshold"] is not None]
+    rows = [row for row in results.wrong() if row["threshold"] is not None]
     return model_table("", results, rows, "threshold")
 
 
 def auroc_table(results: Results, name: str) -> TextTable:
     """A line per model and a column per measure: "auroc", or "less_probability"."""
-    rows = wrong_rows(results)
+    rows = results.wrong()
     measures = [one for one in dict.fromkeys(row["measure"] for row in rows) if name == "auroc" or one != "probability"]
     cells = {(row["model"], row["measure"]): interval(row, name) for row in rows}
     lines = [(shown, *(cells[model, one] for one in measures)) for model, shown in results.names.items()]
     return TextTable("", ("model", *measures), tuple(lines))
-
-
-def wrong_rows(results: Results) -> list[TableRow]:
-    """Rows of the table `wrong` under the part method shown."""
-    return [row for row in results.rows("wrong") if row["parts"] == results.shown_parts]
 
 
 def size_table(results: Results) -> TextTable:
