@@ -173,7 +173,7 @@ def test_models_are_compared_on_the_device(fake_cuda: fake.Waits | None, clipmk:
     assert [row["text"] for row in on_gpu["rows"]] == [row["text"] for row in on_cpu["rows"]]
 
 
-def test_the_service_explains_surveys_and_blurs_on_the_device(
+def test_the_service_explains_one_and_many_and_blurs_on_the_device(
     fake_cuda: fake.Waits | None, pictures: list[Path]
 ) -> None:
     talk = Conversation(device="cuda")
@@ -184,9 +184,9 @@ def test_the_service_explains_surveys_and_blurs_on_the_device(
     left_out = (made.explanation.vision_concepts[0].text,)
     blurred = talk.ask(protocol.WhatIf(id=0, model=VIT, image=images[0], left_out=left_out))
     assert isinstance(blurred, protocol.Reranked), blurred
-    surveyed = talk.ask(protocol.Survey(id=0, model=VIT, images=images))
-    assert isinstance(surveyed, protocol.Done), surveyed
-    assert len(talk.received(protocol.Predicted)) == len(images)
+    many = talk.ask(protocol.ExplainImages(id=0, model=VIT, images=images, stream=True))
+    assert isinstance(many, protocol.Done), many
+    assert len(talk.received(protocol.ImageExplained)) == len(images)
 
 
 def test_a_study_runs_on_the_device(fake_cuda: fake.Waits | None, clipmk: Runner, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], li
         dataclasses.replace(explained.explanation, elapsed_ms=None),  # type: ignore[arg-type]
         (await engine.ask(protocol.WhatIf(model=MODEL, image=images[0], left_out=(concept,)))).predictions,
         (await engine.ask(protocol.Compare(models=(MODEL, "nope"), image=images[1]), sent.append)).count,
-        (await engine.ask(protocol.Survey(model=MODEL, images=(*images, "none.png")), sent.append)).count,
+        (await engine.ask(protocol.ExplainImages(model=MODEL, images=(*images, "none.png")), sent.append)).count,
     ]
     for request in (Explain(model=MODEL, image="none.png"), Explain(model="nope", image=images[0])):
         with pytest.raises(RequestError) as caught:
@@ -52,22 +52,23 @@ async def conversation(engine: Engine, images: list[str]) -> tuple[list[Any], li
         answers.append((caught.value.reason, str(caught.value)))
     columns = [partial for partial in sent if isinstance(partial, protocol.ColumnReady)]
     assert [column.model for column in columns] == [MODEL, "nope"]
-    predicted = [dataclasses.replace(partial, id=0) for partial in sent if isinstance(partial, protocol.Predicted)]
-    return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, predicted]
+    many = [partial for partial in sent if isinstance(partial, protocol.ImageExplained)]
+    classes = [one.explanation.class_name if one.explanation else one.message for one in many]
+    return answers, [columns[0].explanation.class_name if columns[0].explanation else None, columns[1].code, classes]
 
 
-async def cancelled_survey(engine: Engine, image: str) -> int:
-    """Cancel a survey that would take minutes; how many images it got to."""
-    predicted: list[protocol.Partial] = []
-    survey = protocol.Survey(model=MODEL, images=(image,) * 5_000)
-    task = asyncio.ensure_future(engine.ask(survey, predicted.append))
-    while len(predicted) < 9 and not task.done():
+async def cancelled_many(engine: Engine, image: str) -> int:
+    """Cancel what would take minutes; how many images were explained."""
+    explained: list[protocol.Partial] = []
+    many = protocol.ExplainImages(model=MODEL, images=(image,) * 5_000)
+    task = asyncio.ensure_future(engine.ask(many, explained.append))
+    while len(explained) < 9 and not task.done():
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await engine.ask(Load(model=MODEL))
-    return len(predicted)
+    return len(explained)
 
 
 @pytest.fixture
@@ -93,20 +94,20 @@ async def test_a_worker_answers_as_a_server_does_obeys_and_survives_a_kill(
     served = Engine(world_session, server=server)
     assert await conversation(served, images) == await conversation(worker, images)
     assert served.uses_server
-    assert await cancelled_survey(served, images[0]) < 5_000
+    assert await cancelled_many(served, images[0]) < 5_000
     assert served.uses_server
     await served.close()
     pid = child_pid(worker)
-    assert await cancelled_survey(worker, images[0]) < 5_000
+    assert await cancelled_many(worker, images[0]) < 5_000
     assert child_pid(worker) == pid is not None
     os.kill(pid, signal.SIGSTOP)  # it cannot have answered when it is killed
-    task, _ = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 60))
+    task, _ = begun(worker, protocol.ExplainImages(model=MODEL, images=(images[0],) * 60))
     await asyncio.sleep(0)
     os.kill(pid, signal.SIGKILL)
     assert (await task).count == 60
     assert restarts == ["the engine was killed by signal 9 (SIGKILL) and was started again"]
     again = child_pid(worker)
-    busy, working = begun(worker, protocol.Survey(model=MODEL, images=(images[0],) * 5_000))
+    busy, working = begun(worker, protocol.ExplainImages(model=MODEL, images=(images[0],) * 5_000))
     await working.wait()
     await worker.close()
     assert again is not None

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 import samples
-from app_harness import RN, VIT, FakeEngine, press, running, seen, settled, until
+from app_harness import RN, VIT, FakeEngine, press, running, seen, settled
 from clipmk.worker import protocol
 from clipmk.worker.protocol import RequestError
 from clipmk_tui.app import bindings as keys
@@ -103,12 +103,6 @@ async def test_the_status_line_names_the_key_that_gives_up(image: Path) -> None:
         await pilot.pause()
         assert re.search(r"· u\s", screen.status.render().plain + " ")
         engine.gate.set()
-
-
-async def test_the_walk_through_mistakes_names_the_key_that_walks_on(image: Path) -> None:
-    async with bound({"image.next": "j"}, image.parent.parent) as (pilot, _):
-        await press(pilot, "e")
-        await until(lambda: "j walks on" in seen(pilot.app))  # the survey answers from a thread
 
 
 async def test_titles_of_panes_that_share_a_place_name_the_key_between_them(image: Path) -> None:

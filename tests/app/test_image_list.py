@@ -14,7 +14,7 @@ from clipmk.images.paths import expand_path
 from clipmk.system.locations import assets_dir
 from clipmk.world.export import export_scenes
 from clipmk_tui.app import image_list as album
-from clipmk_tui.app.image_list import ImageList, Item, is_right, open_images, verdicts, wrong_first
+from clipmk_tui.app.image_list import ImageList, open_images
 
 SAMPLES = assets_dir() / "sample_images"
 
@@ -203,29 +203,3 @@ def test_ten_thousand_images_are_listed_without_opening_one(tmp_path: Path, monk
 def test_names_and_labels_are_kept_as_they_are(tmp_path: Path) -> None:
     touch(tmp_path, "[red]\x1b[31m.png")
     assert open_images([str(tmp_path)]).items[0].path.endswith("[red]\x1b[31m.png")
-
-
-def test_a_prediction_is_right_wrong_or_unknown() -> None:
-    assert is_right("Tabby_Cat", "tabby cat") is True
-    assert is_right("fox", "cat") is False
-    assert is_right(None, "cat") is None
-    assert is_right("fox", None) is None
-
-
-def order(items: list[Item], predicted: dict[str, tuple[str, float]], classes: list[str]) -> list[int]:
-    return wrong_first(items, predicted, verdicts(items, predicted, classes))
-
-
-def test_the_most_certain_mistakes_come_first() -> None:
-    items = [Item("a", "fox"), Item("b", "fox"), Item("c", None), Item("d", "Fox"), Item("e", "cat"), Item("f", "fox")]
-    predicted = {"a": ("fox", 0.9), "b": ("cat", 0.4), "c": ("cat", 0.9), "d": ("fox", 0.8), "e": ("fox", 0.7)}
-    assert verdicts(items, predicted, ["fox", "cat"]) == [True, False, None, True, False, None]
-    assert order(items, predicted, ["fox", "cat"]) == [4, 1, 2, 5, 0, 3]
-
-
-def test_equal_mistakes_stay_in_order_and_foreign_labels_say_nothing() -> None:
-    items = [Item("a", "fox"), Item("b", "zebra"), Item("c", "fox"), Item("d", "fox")]
-    predicted = dict.fromkeys("abcd", ("cat", 0.5))
-    assert order(items, predicted, ["fox", "cat", "zebra"]) == [0, 1, 2, 3]
-    assert order(items, predicted, ["fox", "cat"]) == [0, 2, 3, 1]
-    assert order(items, {}, ["fox", "cat"]) == [0, 1, 2, 3]

@@ -163,24 +163,13 @@ async def test_the_model_filter_looks_at_everything_that_is_shown(album: Path) -
         assert not pane.has_class("-filtered")
 
 
-async def test_wrong_predictions_come_first_when_asked_for(album: Path) -> None:
-    engine = FakeEngine()
-    async with running(engine, album) as (pilot, screen):
-        await press(pilot, "n", "e")
-        assert screen.state.item is not None
-        assert screen.state.item.path.endswith("cat/a.png")
-        assert "1 of 4 labelled images are predicted wrong" in seen(screen)
-        await press(pilot, "e")
-        assert not screen.state.wrong_first
-
-
 async def test_without_labels_there_is_no_wrong_first(tmp_path: Path) -> None:
     samples.picture().save(tmp_path / "x.png")
     engine = FakeEngine()
     async with running(engine, tmp_path / "x.png") as (pilot, screen):
         await press(pilot, "e")
         assert "no labels here" in seen(screen)
-        assert not any(isinstance(request, protocol.Survey) for request in engine.asked)
+        assert not any(isinstance(request, protocol.ExplainImages) for request in engine.asked)
 
 
 @pytest.mark.parametrize("size", [(20, 5), (59, 30), (100, 15)])

@@ -51,15 +51,6 @@ def test_walking_stops_at_both_ends() -> None:
     assert not made.step(1)
 
 
-def test_another_walking_order_keeps_the_images_and_begins_at_its_beginning() -> None:
-    made = state(3)
-    made.walk([2, 0, 1], wrong_first=True)
-    assert made.item == Item("2.png")
-    made.go_to(1)
-    assert made.place == (3, 3)
-    assert made.wrong_first
-
-
 def test_a_new_image_forgets_the_class_asked_about_and_what_was_left_out() -> None:
     made = state()
     made.target = "cat"

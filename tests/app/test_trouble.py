@@ -12,8 +12,8 @@ import app_harness
 import samples
 from app_harness import RN, SIZES, FakeEngine, burst, press, running, seen, settled, until
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Final, Request, RequestError
-from clipmk_tui.app.engine.worker import EngineStoppedError, OnPartial
+from clipmk.worker.protocol import RequestError
+from clipmk_tui.app.engine.worker import EngineStoppedError
 
 
 async def test_esc_cancels_and_ctrl_r_asks_again(album: Path) -> None:
@@ -192,29 +192,3 @@ async def test_a_message_replaces_the_one_before_it_and_covers_a_border_only(
         after = seen(screen).splitlines()
         assert "copied" in after[-2]
         assert [*after[:-2], after[-1]] == [*before[:-2], before[-1]]
-
-
-async def test_a_survey_counts_the_images_that_fail(album: Path) -> None:
-    class Blind(FakeEngine):
-        def _answer(self, request: Request, tell: OnPartial) -> Final:
-            if isinstance(request, protocol.Survey):
-                for image in request.images:
-                    good = image.endswith("a.png")
-                    tell(
-                        protocol.Predicted(
-                            id=1,
-                            image=image,
-                            class_name="cat" if good else None,
-                            probability=0.7 if good else None,
-                            message=None if good else f"{image} is broken",
-                        )
-                    )
-                return protocol.Done(id=1, count=len(request.images))
-            return super()._answer(request, tell)
-
-    async with running(Blind(), album) as (pilot, screen):
-        await press(pilot, "e")
-        await until(lambda: screen.state.wrong_first)
-        (note,) = pilot.app.notes
-        assert note.startswith("0 of 1 labelled images are predicted wrong; 3 failed (")
-        assert note.endswith("b.png is broken); n walks on")

@@ -18,7 +18,18 @@ from clipmk.errors import UNEXPECTED
 from clipmk.settings import preset
 from clipmk.version import __version__
 from clipmk.worker import protocol
-from clipmk.worker.protocol import Cancel, Compare, Explain, Failed, Greeting, Hello, Load, Survey, decode, encode
+from clipmk.worker.protocol import (
+    Cancel,
+    Compare,
+    Explain,
+    ExplainImages,
+    Failed,
+    Greeting,
+    Hello,
+    Load,
+    decode,
+    encode,
+)
 from clipmk.worker.session import Session
 
 PATIENCE = 120.0
@@ -135,9 +146,9 @@ def _busy(_cache: Path) -> Iterator[Parent]:
     made.send(HELLO)
     yield made
     made.begin_anew()
-    long = Survey(id=900, model=VIT, images=("none.png",) * 100_000)
+    long = ExplainImages(id=900, model=VIT, images=("none.png",) * 100_000)
     made.send(long)
-    made.until(protocol.Predicted, 900)
+    made.until(protocol.ImageExplained, 900)
     assert made.hang_up() == 0  # in the middle of it
     errors = made.stop()
     for words in ("a library prints", "a library writes", "a child of a library writes", "nobody foresaw this"):
@@ -196,9 +207,9 @@ def test_what_is_not_a_request_is_reported_and_ends_the_worker(parent: Parent, l
 
 
 def test_a_running_request_and_one_that_waits_can_be_cancelled(worker: Parent, image: str) -> None:
-    long = Survey(id=500, model=VIT, images=(image,) * 20_000)
+    long = ExplainImages(id=500, model=VIT, images=(image,) * 20_000)
     worker.send(long, Load(id=501, model=VIT), Load(id=502, model=VIT))
-    worker.until(protocol.Predicted, 500)
+    worker.until(protocol.ImageExplained, 500)
     worker.send(Cancel(request=501))
     received = worker.until(Failed, 501)
     assert received[-1].code == protocol.CANCELLED

@@ -24,7 +24,6 @@ MESSAGES = (
     protocol.Explain(id=2, model="a", image='b\udcff"\n\x1b.png', target=None, asks=("a wet nose",)),
     protocol.WhatIf(id=3, model="a", image="b", left_out=("round eyes", "∩")),
     protocol.Compare(id=4, models=("a", "b"), image="c", target="fox"),
-    protocol.Survey(id=5, model="a", images=("x", "y")),
     protocol.ListModels(id=6),
     protocol.Cancel(id=7, request=6),
     protocol.ExplainImages(id=8, model="a", images=("b\udcff\n.png", "-"), attached=12),

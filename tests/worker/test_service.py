@@ -24,7 +24,7 @@ from clipmk.models import loading
 from clipmk.settings import preset
 from clipmk.worker import protocol
 from clipmk.worker.jobs import INTERVAL, Job
-from clipmk.worker.protocol import Compare, Explain, Load, Survey, WhatIf
+from clipmk.worker.protocol import Compare, Explain, ExplainImages, Load, WhatIf
 from conversation import VIT, Conversation, Recorder
 
 pytestmark = pytest.mark.usefixtures("clean", "loaded_once")
@@ -182,24 +182,21 @@ def test_a_comparison_has_a_column_per_model_and_a_broken_one_costs_only_its_own
     assert [column.explanation.class_name for column in talk.received(protocol.ColumnReady)] == ["cat", "cat"]
 
 
-def test_a_survey_predicts_what_an_explanation_would(tmp_path: Path, images: list[str]) -> None:
+def test_images_that_cannot_be_explained_do_not_stop_the_others(tmp_path: Path, images: list[str]) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG")
-    every = (*images, str(broken), *images, *images, "missing.png")
-    talk = Conversation()
-    answer = talk.ask(Survey(model=VIT, images=every))
-    predicted = talk.received(protocol.Predicted)
-    assert tuple(one.image for one in predicted) == every
-    assert answer.count == len(every)
-    for one in predicted:
-        if one.image not in images:
-            assert (one.class_name, one.probability) == (None, None)
-            assert Path(one.image).name in one.message
-            continue
-        best = clipmk.explain(one.image, VIT).predictions[0]
-        assert (one.class_name, one.message) == (best.class_name, None)
-        assert one.probability == pytest.approx(best.probability, abs=1e-5)
-    assert talk.stages()[-1] == ("image", len(every), len(every))
+    every = (*images, str(broken), "missing.png", *images)
+    for stream in (False, True):
+        talk = Conversation()
+        answer = talk.ask(ExplainImages(model=VIT, images=every, stream=stream))
+        found = talk.received(protocol.ImageExplained)
+        assert answer.count == len(every) == len(found)
+        for image, one in zip(every, found, strict=True):
+            if image in images:
+                assert one.explanation.class_name == clipmk.explain(image, VIT).class_name
+            else:
+                assert one.explanation is None
+                assert Path(image).name in one.message
 
 
 def test_models_are_listed_embedded_ones_first() -> None:
@@ -291,11 +288,13 @@ def test_embedding_texts_can_be_cancelled(tiny_model: str) -> None:
     assert isinstance(talk.ask(Load(model=tiny_model)), protocol.Loaded)
 
 
-def test_a_survey_and_a_comparison_end_between_their_items(images: list[str], tiny_model: str) -> None:
+def test_many_images_and_a_comparison_end_between_their_items(images: list[str], tiny_model: str) -> None:
     talk = Conversation()
-    talk.hook = lambda answer: talk.cancel() if isinstance(answer, protocol.Predicted | protocol.ColumnReady) else None
-    assert talk.ask(Survey(model=VIT, images=tuple(images) * 40)).code == protocol.CANCELLED
-    assert 1 <= len(talk.received(protocol.Predicted)) <= 8
+    talk.hook = lambda answer: (
+        talk.cancel() if isinstance(answer, protocol.ImageExplained | protocol.ColumnReady) else None
+    )
+    assert talk.ask(ExplainImages(model=VIT, images=tuple(images) * 40)).code == protocol.CANCELLED
+    assert 1 <= len(talk.received(protocol.ImageExplained)) <= 8
     assert talk.ask(Compare(models=(VIT, tiny_model), image=images[0])).code == protocol.CANCELLED
     assert len(talk.received(protocol.ColumnReady)) == 1
 

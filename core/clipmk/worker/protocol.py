@@ -4,7 +4,7 @@ The worker speaks first (`Greeting`). The client answers with `Hello`, which car
 each with an `id` of its own; another `Hello` is another session for what follows. The bytes of an attached image follow
 their line. Requests of all clients are processed
 one at a time, in the order they came, downloads beside them. Each gets any number of partial answers (`Progress`,
-`ImageExplained`, `ColumnReady`, `Predicted`) and then exactly one final one (`Failed` included), all with its id. A
+`ImageExplained`, `ColumnReady`) and then exactly one final one (`Failed` included), all with its id. A
 client that closes its end cancels its requests. Plain Python: importing this loads neither torch nor numpy.
 """
 
@@ -19,11 +19,11 @@ from clipmk.records import ModelEntry, ModelInfo, Prediction
 from clipmk.system.serialization import MalformedRecordError, from_plain, plain
 from clipmk.worker.session import Session
 
-VERSION = 6
+VERSION = 7
 """Raised with every change of a message: client and worker of different versions refuse each other."""
 
 CANCELLED = "cancelled"  # code of the failure that answers a cancelled request
-REQUEST_BYTES = 64 * 2**20  # longest line of a client: a survey of some hundred thousand images
+REQUEST_BYTES = 64 * 2**20  # longest line of a client: some hundred thousand images to explain
 ATTACHED_BYTES = 64 * 2**20  # largest image that is sent instead of named
 ANSWER_BYTES = 256 * 2**20  # longest line of the worker
 
@@ -110,14 +110,6 @@ class Compare(_AboutImage["Done"]):
     """Explain an image with several models; a `ColumnReady` each, then `Done`. A target is one class for all."""
 
     models: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey(Numbered["Done"]):
-    """Predict many images without explaining them; a `Predicted` each, then `Done`."""
-
-    model: str
-    images: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,16 +228,6 @@ class ColumnReady(_Outcome):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Predicted(_Reply):
-    """The prediction for one image of a survey: the class, or an error."""
-
-    image: str
-    class_name: str | None
-    probability: float | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Done(_Reply):
     """All images or models of a request were answered."""
 
@@ -284,8 +266,8 @@ class RequestError(ClipmkError):
         self.reason = reason
 
 
-Request = Load | Explain | ExplainImages | WhatIf | Compare | Survey | ListModels | Pull
-Partial = Progress | ImageExplained | ColumnReady | Predicted
+Request = Load | Explain | ExplainImages | WhatIf | Compare | ListModels | Pull
+Partial = Progress | ImageExplained | ColumnReady
 Final = Loaded | Explained | Reranked | Done | Listed | Pulled | Failed
 Answer = Partial | Final
 Message = Hello | Cancel | Greeting | Request | Answer

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +20,7 @@ from clipmk.vocabulary.classes import resolve_class
 from clipmk.worker import protocol
 from clipmk.worker.explainers import ExplainerKey, Explainers, Stamp, file_stamp
 from clipmk.worker.jobs import Job
-from clipmk.worker.protocol import Failed, Final, ImageExplained, Predicted
+from clipmk.worker.protocol import Failed, Final, ImageExplained
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from clipmk.pipeline.explainer import Explainer
     from clipmk.settings import Settings
 
-SURVEY_BATCH = 8  # most images per forward of a survey
 PICTURE_BYTES = 256 * 2**20  # what decoded pictures may take; the latest is kept whatever its size
 EXPLANATIONS = 64  # how many explanations are kept
 ENCODED = 16  # how many encoded images are kept, to ask them for other words or classes
@@ -83,7 +82,7 @@ class Service:
 
     # Requests.
 
-    def _answer(self) -> Final:  # noqa: PLR0911 - one per kind of request
+    def _answer(self) -> Final:
         with _working_in(self._job.session.folder):
             match self._job.request:
                 case protocol.Load() as request:
@@ -96,8 +95,6 @@ class Service:
                     return self._rerank(request)
                 case protocol.Compare() as request:
                     return self._compare(request)
-                case protocol.Survey() as request:
-                    return self._survey(request)
                 case protocol.ListModels(id=number):
                     from clipmk.models import catalog  # noqa: PLC0415
 
@@ -151,41 +148,6 @@ class Service:
             else:
                 self._job.send(column(explanation=made))
         return protocol.Done(id=request.id, count=len(request.models))
-
-    def _survey(self, request: protocol.Survey) -> protocol.Done:
-        explainer = self._explainer(request.model)
-        from clipmk.pipeline.grounding import images_per_forward  # noqa: PLC0415
-
-        side = explainer.backbone.info.input_size
-        size = images_per_forward(explainer.backbone, side=side, most=SURVEY_BATCH)
-        count = len(request.images)
-        for start in range(0, count, size):
-            self._job.report("image", start, count)
-            for predicted in self._predict(explainer, request.images[start : start + size]):
-                self._job.send(predicted)
-        self._job.report("image", count, count)
-        return protocol.Done(id=request.id, count=count)
-
-    def _predict(self, explainer: Explainer, paths: Sequence[str]) -> list[Predicted]:
-        """Predict a batch of images in one forward; those that cannot be read or embedded get an error."""
-        import numpy as np  # noqa: PLC0415
-
-        from clipmk.images.decoder import read_picture  # noqa: PLC0415
-
-        answer, squares, found = partial(Predicted, id=self._job.request.id), {}, {}
-        for path in paths:
-            self._job.check()
-            try:
-                squares[path] = explainer.square(read_picture(path))
-            except ClipmkError as error:
-                found[path] = answer(image=path, class_name=None, message=str(error))
-        for path, row in zip(squares, explainer.embed(np.stack([*squares.values()])) if squares else (), strict=True):
-            try:
-                best = explainer.builder.predict(row)[0]
-                found[path] = answer(image=path, class_name=best.class_name, probability=best.probability)
-            except ModelError as error:
-                found[path] = answer(image=path, class_name=None, message=str(error))
-        return [found[path] for path in paths]
 
     # What answering takes.
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +12,8 @@ from clipmk.images.paths import EXTENSIONS, MAX_BYTES, Listing, expand_path, lef
 from clipmk.system.files import read_regular
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import quoted
-from clipmk.vocabulary.classes import ClassIndex, class_key
 
 _FIRST = "fox-typical-09.png"  # the sample image that is shown first: one that anybody recognises
-Predictions = Mapping[str, tuple[str, float]]  # path of an image -> (predicted class, its probability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +58,6 @@ def open_images(arguments: Sequence[str]) -> ImageList:
     if not arguments:
         found.items.sort(key=lambda item: not item.path.endswith(_FIRST))
     return ImageList(tuple(found.items), (*found.warnings, *map(str, failures)))
-
-
-def is_right(label: str | None, predicted: str | None) -> bool | None:
-    """Whether a prediction is what the label says; None where one of them is missing."""
-    return None if label is None or predicted is None else class_key(label) == class_key(predicted)
-
-
-def verdicts(items: Sequence[Item], predicted: Predictions, classes: Collection[str]) -> list[bool | None]:
-    """Whether each image is predicted right; None where its label (in the vocabulary) or prediction is not known."""
-    index = ClassIndex(classes)
-    return [is_right(index.find(item.label), predicted.get(item.path, (None,))[0]) for item in items]
-
-
-def wrong_first(items: Sequence[Item], predicted: Predictions, verdicts: Sequence[bool | None]) -> list[int]:
-    """Indices of the items: wrong predictions, the most certain first; then unknown ones, then right ones."""
-
-    def rank(index: int) -> tuple[int, float]:
-        right = verdicts[index]
-        return (1 if right is None else 2 * right, -predicted[items[index].path][1] if right is False else 0.0)
-
-    return sorted(range(len(items)), key=rank)
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from clipmk.worker.session import Session
 from clipmk_tui.app import messages
 from clipmk_tui.app.bindings import keys_of
 from clipmk_tui.app.folder_choices import FolderChoice, folder_of, kept_choice
-from clipmk_tui.app.image_list import Item, open_images
+from clipmk_tui.app.image_list import open_images
 from clipmk_tui.app.pane_layout import PaneLayout
 from clipmk_tui.app.questions import Questions
 from clipmk_tui.app.start_options import DEFAULT_VOCABULARY
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clipmk.records import ModelEntry
     from clipmk_tui.app.engine.worker import Engine
 
-_CANCELLABLE = ("explanation", "preparation", "reranking", "survey", "download")
+_CANCELLABLE = ("explanation", "preparation", "reranking", "download")
 """Groups of workers that `esc` cancels."""
 
 
@@ -247,25 +247,6 @@ class Panes(PaneLayout):
         if state.item and (state.item.path, state.model, state.left_out) == asked:
             state.reranked = predictions
             self.refresh_view()
-
-    @work(group="survey", exclusive=True)
-    async def survey(self, model: str, items: tuple[Item, ...]) -> None:
-        """Predict all images, and walk through wrongly predicted ones first."""
-        try:
-            found = await self.questions.survey(model, items)
-        except RequestError as error:
-            self.warn(str(error), "error")
-            return
-        if model != self.state.model or items is not self.state.items:
-            return
-        self.state.predicted = found.predicted
-        self.state.walk(found.order, wrong_first=True)
-        wrong, walks_on = found.sentence, f"{keys_of(self, 'image.next')} walks on"
-        if found.failed:
-            self.warn(f"{wrong}; {len(found.failed)} failed ({found.failed[0]}); {walks_on}")
-        else:
-            self.notify(f"{wrong}; {walks_on}", markup=False)
-        self.show()
 
     @work(group="models", exclusive=True)
     async def _list_all_models(self) -> None:

@@ -8,19 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from clipmk.errors import ClipmkError
 from clipmk.system.memory import LruCache
 from clipmk.worker import protocol
-from clipmk.worker.protocol import ImageExplained, Loaded, Partial, Predicted, Progress
+from clipmk.worker.protocol import ImageExplained, Loaded, Partial, Progress
 from clipmk.worker.session import Session
 from clipmk_tui.app import messages
-from clipmk_tui.app.image_list import Item, verdicts, wrong_first
 
 if TYPE_CHECKING:
     from clipmk.explanation import Explanation
@@ -40,19 +39,6 @@ _CPU_CHUNK, _GPU_CHUNK = 4, 64
 
 _LEAST_SIDE = 2048
 """Pixels decoded of a larger picture's longer side: enough for the whole screen, and little memory."""
-
-
-class Survey(NamedTuple):
-    """What a model predicts for all images."""
-
-    predicted: Mapping[str, tuple[str, float]]
-    """Path -> (class, probability)."""
-    order: Sequence[int]
-    """Indices of the images, wrong predictions first."""
-    sentence: str
-    """How many are predicted wrong."""
-    failed: Sequence[str]
-    """Why an image has no prediction, for each that has none."""
 
 
 class Questions:
@@ -107,30 +93,6 @@ class Questions:
         """Rank the classes without some concepts."""
         with self._working_on():
             return (await self.engine.ask(request, self._report)).predictions
-
-    async def survey(self, model: str, items: tuple[Item, ...]) -> Survey:
-        """Predict the class of every image."""
-        predicted: dict[str, tuple[str, float]] = {}
-        failed: list[str] = []
-
-        def report(partial: Partial) -> None:
-            if isinstance(partial, Predicted):
-                if partial.class_name is not None:
-                    predicted[partial.image] = (partial.class_name, partial.probability or 0.0)
-                else:
-                    failed.append(partial.message or partial.image)
-                self._post(messages.WorkProgress("survey", len(predicted) + len(failed), len(items)))
-            elif isinstance(partial, Progress) and partial.stage in {"loading", "texts"}:
-                self._report(partial)
-
-        with self._working_on():
-            loaded = await self.load(model)
-            await self.engine.ask(protocol.Survey(model=model, images=tuple(i.path for i in items)), report)
-            known = await asyncio.to_thread(verdicts, items, predicted, loaded.classes)  # there may be 10,000
-            order = await asyncio.to_thread(wrong_first, items, predicted, known)
-        labelled = len(known) - known.count(None)
-        wrong = f"{known.count(False)} of {labelled} labelled images are predicted wrong"
-        return Survey(predicted, order, wrong, failed)
 
     async def explain_all(
         self, model: str, images: Sequence[str], keep: Callable[[str, Explanation | str], object]

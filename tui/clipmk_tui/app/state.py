@@ -88,11 +88,7 @@ class State:
         self._classes: dict[str, ClassIndex] = {}
         self.speed: dict[str, float] = {}  # model -> the least milliseconds that an explanation took
         self.failed: dict[str, str] = {}  # model that could not be used -> why
-        self.predicted: Mapping[str, tuple[str, float]] = {}
-        """Image -> (class, probability) that the current model predicts, from its survey."""
-        self.wrong_first = False  # the images are walked through in that order
-        self._order: list[int] = []
-        self._place = 0
+        self.index = 0  # of the current image in `items`
         self._kept: OrderedDict[_Key, Explanation] = OrderedDict()
 
     @property
@@ -129,66 +125,48 @@ class State:
     # Images.
 
     def open(self, images: ImageList) -> None:
-        """Begin with the images of an images."""
+        """Begin with the first of some images."""
         self.items = images.items
-        self._order = list(range(len(self.items)))
-        self._place = 0
-        self.predicted, self.wrong_first = {}, False
-        self._turn()
+        self.go_to(0)
 
     @property
     def item(self) -> Item | None:
         """The current image."""
-        return self.items[self._order[self._place]] if self._order else None
-
-    @property
-    def index(self) -> int:
-        """Its index in `items`."""
-        return self._order[self._place] if self._order else 0
+        return self.items[self.index] if self.items else None
 
     @property
     def place(self) -> tuple[int, int]:
-        """(1-based place of the image in the walking order, number of images)."""
-        return (self._place + 1 if self._order else 0, len(self._order))
+        """(1-based place of the image, number of images)."""
+        return (self.index + 1 if self.items else 0, len(self.items))
 
     @property
     def title(self) -> str:
-        """Name and place of the current image, and the order unless it is the folder's."""
+        """Name and place of the current image."""
         if self.item is None:
             return "no image"
-        place, count = self.place
-        order = "  wrong first" if self.wrong_first else ""
-        return f"{self.item.path.rpartition('/')[2]}  {place}/{count}{order}"
+        return f"{self.item.path.rpartition('/')[2]}  {self.index + 1}/{len(self.items)}"
 
     def step(self, by: int) -> bool:
         """Go to another image, not beyond the ends; whether there was one."""
-        place = min(max(self._place + by, 0), len(self._order) - 1)
-        if not self._order or place == self._place:
+        index = min(max(self.index + by, 0), len(self.items) - 1)
+        if not self.items or index == self.index:
             return False
-        self._place = place
-        self._turn()
+        self.go_to(index)
         return True
 
     def go_to(self, index: int) -> None:
-        """Go to one of `items`."""
-        self._place = self._order.index(index)
-        self._turn()
-
-    def walk(self, order: Sequence[int], *, wrong_first: bool = False) -> None:
-        """Walk through the images in another order, from its beginning."""
-        self._order = list(order)
-        self.wrong_first = wrong_first
-        self._place = 0
-        self._turn()
+        """Go to one of `items`: its predicted class is asked about."""
+        self.index = index
+        self.target = None
+        self._reset_answer()
 
     # Models and classes.
 
     def choose_model(self, model: str) -> bool:
-        """Explain with another model; whether it is another one. Wrong-first ends: each makes its own mistakes."""
+        """Explain with another model; whether it is another one."""
         if model == self.model:
             return False
         self.model = model
-        self._end_survey()
         self._reset_answer()
         return True
 
@@ -249,7 +227,6 @@ class State:
         self._kept.clear()
         self.loaded.clear()
         self._classes.clear()
-        self._end_survey()
         self._reset_answer()
 
     @property
@@ -360,14 +337,3 @@ class State:
         self._set_left_out(())
         self._undo.clear()
         self.failure = ""
-
-    def _end_survey(self) -> None:
-        """Forget the predictions of other images: back to the folder's order, at the same image."""
-        self._place = self.index
-        self._order = list(range(len(self.items)))
-        self.predicted, self.wrong_first = {}, False
-
-    def _turn(self) -> None:
-        """Another image: its predicted class is asked about."""
-        self.target = None
-        self._reset_answer()

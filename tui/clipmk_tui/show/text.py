@@ -24,7 +24,6 @@ STAGE_WORDS: Final = {
     "parts": "finding parts",
     "prompts": "embedding the parts",
     "regions": "hiding regions",
-    "survey": "predicting all images",
     "tables": "aggregating",
     "download": "downloading",
 }

@@ -24,7 +24,7 @@ PATIENCE = 2.0  # seconds until a child that does not stop a cancelled request i
 CLOSE_SECONDS = 0.4
 DEATHS = 2  # a request over which the child died so often is not asked again
 OnPartial = Callable[[Partial], None]
-"""Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `Predicted`."""
+"""Called on the event loop with every partial answer: `Progress`, `ColumnReady`, `ImageExplained`."""
 
 REMEDY = "try another model, --device cpu, or leave it more memory"
 
@@ -269,7 +269,7 @@ class Engine:
                 worker.ready = False
                 worker.fault = f"does not understand this app: {printable(reason)}"
                 raise ProtocolError(worker.fault)
-            case protocol.Progress() | protocol.ColumnReady() | protocol.Predicted() | protocol.ImageExplained():
+            case protocol.Progress() | protocol.ColumnReady() | protocol.ImageExplained():
                 if (known := worker.sent.get(message.id)) is not None:  # called later: its mistakes are not ours
                     asyncio.get_running_loop().call_soon(known.receive, message)
             case Hello() | protocol.Cancel():

@@ -79,6 +79,7 @@ class ImagesScreen(Screen[None]):
         self._listed: Any = ()
         """Places of images; or models, classes or concepts."""
         self._progress = ""
+        self._wanted: dict[str, Any] = {}  # where to go when the table is there
         self.rows = RowTable()
         self._title, self._advice, self._charts, self._detail = (
             Static(id=name, markup=False) for name in ("title", "advice", "charts", "detail")
@@ -110,7 +111,8 @@ class ImagesScreen(Screen[None]):
         if table.warnings:
             self._say("; ".join(table.warnings), severity="warning")
         self._trail = [_Place(table.a, table.b)]
-        self.redraw()
+        self._draw(table)
+        self.go_to(**self._wanted)
         self.set_interval(_REFRESH, self._follow_filling)
 
     def _follow_filling(self) -> None:
@@ -232,13 +234,19 @@ class ImagesScreen(Screen[None]):
         if self.rows.count and here.view != "charts":
             here.cursors[here.view] = int(self._listed[at]) if here.view == "images" else at
 
+    def go_to(self, **wanted: Any) -> None:
+        """Go to images, at the latest when the table is there."""
+        self._wanted = wanted
+        if self.source.table is not None and wanted:
+            self._go(view="images", **wanted)
+
     def _go(self, *, deeper: bool = False, **changes: Any) -> None:
         """Go somewhere else, `deeper` so that `esc` comes back; not where a filter cannot be answered."""
         table, before = self.source.table, self._trail
         if table is None or not self._here.model:
             return
         self._keep_cursor()
-        changes |= {"sort": "image", "descending": False} if "view" in changes else {}
+        changes = {"sort": "image", "descending": False} | changes if "view" in changes else changes
         there = replace(self._here, cursors={} if deeper else self._here.cursors, **changes)
         self._trail = [*before, there] if deeper else [*before[:-1], there]
         try:

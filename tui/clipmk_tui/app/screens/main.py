@@ -103,7 +103,7 @@ class MainScreen(Screen[None]):
         if options.study is None:
             panes.open(options.paths)
         else:
-            self.action_images()
+            await self.action_images()
         if options.note:
             self.notify(printable(options.note), severity="warning", timeout=10, markup=False)
 
@@ -164,14 +164,14 @@ class MainScreen(Screen[None]):
         """Another model; everything else stays."""
         self.panes.choose_model(self.state.neighbour(by))
 
-    def action_cancel(self) -> None:
+    async def action_cancel(self) -> None:
         """Leave the zoom, or cancel what is being worked on; from an image of the table back to it."""
         if self.has_class("-zoomed"):
             self.action_zoom()
             return
         self.panes.cancel_work()
         if self._is_from_table:
-            self.action_images()
+            await self.action_images()
 
     def action_again(self) -> None:
         """Read the image and ask again."""
@@ -190,16 +190,14 @@ class MainScreen(Screen[None]):
         tree = self.panes.concepts.concept_tree
         self.set_focus(self.panes.image if self.has_class("-zoomed") else self._before_zoom or tree)
 
-    def action_wrong_first(self) -> None:
-        """Walk through wrongly predicted images first; once more: in the folder's order."""
-        state = self.state
-        if not any(item.label for item in state.items):
-            self.notify("no labels here: wrong-first needs class folders, a truth.json or a labels.csv", markup=False)
-        elif state.wrong_first:
-            state.walk(range(len(state.items)))
-            self.panes.show()
+    async def action_wrong_first(self) -> None:
+        """The images that are predicted wrong, the most certain first."""
+        if not any(item.label for item in self.state.items):
+            self.notify("no labels here: they come from class folders, a truth.json or a labels.csv", markup=False)
         else:
-            self.panes.survey(state.model, state.items)
+            await self.action_images()
+            if self._images is not None:
+                self._images.go_to(filter="wrong", sort="prob", descending=True)
 
     def action_copy(self) -> None:
         """Copy what the cursor of the focused pane is on."""
@@ -248,7 +246,7 @@ class MainScreen(Screen[None]):
         """Pick an image from the list, or another file or folder."""
         from clipmk_tui.app.screens.picker import PickerScreen  # noqa: PLC0415
 
-        self._push(PickerScreen(self.state.items, self.state.predicted, current=self.state.index), self._picked)
+        self._push(PickerScreen(self.state.items, current=self.state.index), self._picked)
 
     def _picked(self, choice: int | str | None) -> None:
         if isinstance(choice, int):
@@ -256,7 +254,7 @@ class MainScreen(Screen[None]):
         elif choice is not None:
             self.panes.open((choice,))
 
-    def action_images(self) -> None:
+    async def action_images(self) -> None:
         """The table of images: of the study, else of what is open; where it was left, unless that has changed."""
         from clipmk_tui.app.browsing import TableSource  # noqa: PLC0415
         from clipmk_tui.app.screens.images import ImagesScreen  # noqa: PLC0415
@@ -267,6 +265,7 @@ class MainScreen(Screen[None]):
             if self._images is not None:
                 self._images.source.close()
                 self.app.uninstall_screen(self._images)
+                await self._images.remove()
             self._images = ImagesScreen(TableSource(self.panes, self._options.study), self.panes)
             self.app.install_screen(self._images, f"images-{id(self._images)}")
         self.app.push_screen(self._images)

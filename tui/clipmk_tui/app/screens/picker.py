@@ -16,9 +16,9 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Static
 
 from clipmk.errors import ClipmkError
-from clipmk.system.text import printable, quoted
+from clipmk.system.text import quoted
 from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
-from clipmk_tui.app.image_list import Item, Predictions, is_right, open_images
+from clipmk_tui.app.image_list import Item, open_images
 from clipmk_tui.app.screens.search import Matches, SearchDialog
 from clipmk_tui.app.widgets.image_pane import ImagePane
 from clipmk_tui.show.text import shown
@@ -35,11 +35,11 @@ class PickerScreen(SearchDialog["int | str | None"]):
 
     BINDINGS = KEY_BINDINGS["PickerScreen"]
 
-    def __init__(self, items: Sequence[Item], predictions: Predictions | None = None, *, current: int = 0) -> None:
+    def __init__(self, items: Sequence[Item], *, current: int = 0) -> None:
         paths = [item.path for item in items]
         names = _names(paths)
-        super().__init__(names, current, lambda place: self._verdict(place, short=True))
-        self._items, self._predictions = items, predictions or {}
+        super().__init__(names, current, lambda place: shown(items[place].label or ""))
+        self._items = items
         common = paths[0].removesuffix(names[0]) if names else ""
         self._folders = ("", common, *(os.path.dirname(path) for path in paths[current : current + 1]))  # noqa: PTH120
         """Where a typed path may begin: the working folder, those of the images."""
@@ -92,8 +92,8 @@ class PickerScreen(SearchDialog["int | str | None"]):
         """Describe the image under the cursor, and show it a moment later."""
         self.query_one("#message", Static).update(self._hint())
         place = self.matches.place
-        caption = Text() if place is None else self._verdict(place, short=False)
-        self.query_one("#caption", Static).update(caption)
+        label = None if place is None else self._items[place].label
+        self.query_one("#caption", Static).update(shown(f"label {label}" if label else ""))
         self._preview(None if place is None else self._items[place].path)
 
     def _hint(self) -> Text:
@@ -108,22 +108,6 @@ class PickerScreen(SearchDialog["int | str | None"]):
             return Text("nothing matches; a path of a file or folder works too")
         keys = f"{keys_of(self, 'picker.up', 'picker.down')} move  enter open  {keys_of(self, 'picker.cancel')} cancel"
         return Text(f"{self.matches.count} of {len(self._items)}  {keys}")
-
-    def _verdict(self, place: int, *, short: bool) -> Text:
-        """Label and predicted class of an image, and whether the prediction is wrong."""
-        item = self._items[place]
-        predicted, probability = self._predictions.get(item.path, (None, 0.0))
-        right = is_right(item.label, predicted)
-        label, guess = printable(item.label or ""), printable(predicted or "")
-        if short:
-            if right is None:
-                return Text(label or (f"→ {guess}" if guess else ""))
-            return Text(f"✓ {label}" if right else f"✗ wrong: {guess}")
-        lines = [f"label {label}"] if label else []
-        if predicted is not None:
-            lines.append(f"predicted {guess} {100 * probability:.0f} %")
-        lines += ["✗ wrong"] if right is False else []
-        return Text("\n".join(lines))
 
     @work(group="preview", exclusive=True)
     async def _preview(self, path: str | None) -> None:
