@@ -31,10 +31,8 @@ from clipmk.system.text import printable
 INK: Final = "#222222"
 GREY: Final = "#6b6b6b"
 GRID: Final = "#e6e6e6"
-LONGEST_NAME: Final = 22
-"""Characters of a model's name; the tables show all of it."""
-NAME_GAP: Final = 0.05
-"""Share of the axes' height from a name to the next one, where there is room for all."""
+LONGEST_NAME: Final = 22  # characters of a model's name; the tables show all of it
+NAME_GAP: Final = 0.05  # share of the axes' height from a name to the next one, where there is room for all
 
 
 class FamilyStyle(NamedTuple):
