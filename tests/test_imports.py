@@ -24,6 +24,10 @@ TABLE: list[tuple[str, set[str]]] = [
     ("import clipmk.pipeline.comparison", HEAVY),
     ("import clipmk.worker.protocol", HEAVY),
     ("import clipmk.study.report, clipmk.study.results", {"matplotlib", "torch", "scipy"}),
+    (
+        "import clipmk.browse.study_table, clipmk.browse.growing_table",
+        MODELS | {"textual", "scipy", "matplotlib", "pandas", "cv2", "clipmk.world"},
+    ),
     ("from clipmk.models import catalog; catalog.embedded_names()", HEAVY),
     ("from clipmk.models.catalog import list_models; list_models()", MODELS),
     ("from clipmk.models.catalog import pool; pool('zoo'); pool('paper13')", MODELS | {"huggingface_hub"}),

@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from filelock import Timeout
 
 from clipmk.browse.image_table import MODEL, UNKNOWN, Concepts, ImageTable
@@ -33,7 +32,8 @@ _OF_TABLES: Final = "class_swap_p"
 """The column that shards do not have."""
 _COLUMNS: Final = ("predicted", "error", _OF_TABLES, "probability", "mutual_count", "mi_paper", "auc")
 """What becomes the columns of `MODEL`."""
-_FORMAT: Final = ds.ParquetFileFormat(dictionary_columns={"predicted", "vision_concepts.list.element"})
+_CODES: Final = frozenset({"predicted", "vision_concepts.list.element"})
+"""Texts that are read as codes."""
 
 
 class StudyTable(ImageTable):
@@ -122,12 +122,16 @@ class StudyTable(ImageTable):
 
     def _read(self, model: str, columns: Sequence[str]) -> pa.Table:
         """Columns of a model's images under the part method, and their places; InputError if that is not possible."""
+        import pyarrow.dataset as ds  # noqa: PLC0415 - imports pandas where it is installed
+
         wanted = ["image", *columns]
         if not self._files[model]:
             return images_schema(()).empty_table().select(wanted)
         what = f"{quoted(self._files[model][0])} is damaged or cannot be read"
         with raised_as(InputError, what, OSError, ValueError, LookupError, pa.ArrowException):
-            files = ds.dataset([str(path) for path in self._files[model]], format=_FORMAT)
+            files = ds.dataset(
+                [str(path) for path in self._files[model]], format=ds.ParquetFileFormat(dictionary_columns=_CODES)
+            )
             known = [name for name in wanted if name in files.schema.names or name != _OF_TABLES]
             rows = files.to_table(known, filter=(pc.field("model") == model) & (pc.field("parts") == self.parts))
         return rows if known == wanted else rows.append_column(_OF_TABLES, pa.nulls(len(rows)))
