@@ -156,7 +156,8 @@ class BatchEncoder:
 
         On a CPU two run side by side: while the threads of one forward wait for each other, those of the other do not.
         """
-        if self.backbone.device.type == "cpu" and not self.patchwise and self.workers is not IN_PLACE:
+        threaded = self.workers is not IN_PLACE and torch.get_num_threads() > 1
+        if threaded and self.backbone.device.type == "cpu" and not self.patchwise:
             with worker_threads(SIDE_BY_SIDE) as (threads,):
                 yield from begun_ahead(self.encode, batches, threads, ahead=SIDE_BY_SIDE + 1)
             return
