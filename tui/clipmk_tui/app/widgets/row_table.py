@@ -30,12 +30,13 @@ class Column(NamedTuple):
 
 def fit(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
     """The columns that have room, each with its cells; one more is between them."""
-    shown = list(columns)
-    while len(shown) > 1 and sum(abs(one.width) + 1 for one in shown) > width:
-        shown.remove(max(reversed(shown), key=lambda one: one.rank))
-    left = max(0, width - sum(abs(one.width) + 1 for one in shown))
+    shown: list[Column] = []
+    for one in sorted(columns, key=lambda one: one.rank):
+        if not shown or abs(one.width) < width:
+            shown.append(one)
+            width -= abs(one.width) + 1
     shares = sum(one.grows for one in shown) or 1
-    return [(one, abs(one.width) + left * one.grows // shares) for one in shown]
+    return [(one, abs(one.width) + max(0, width) * one.grows // shares) for one in columns if one in shown]
 
 
 class RowTable(CursorLines, can_focus=True):

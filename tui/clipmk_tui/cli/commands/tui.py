@@ -13,7 +13,9 @@ EPILOG = (
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH", help="Images, folders (not recursive) or patterns (default: the sample images)."),
+    typer.Argument(
+        metavar="PATH", help="Images, folders (not recursive), patterns, or a study (default: the sample images)."
+    ),
 ]
 Theme = Annotated[str | None, o.option(o.MESSAGES, "theme", "Theme of the app.", metavar="NAME")]
 
