@@ -21,8 +21,7 @@ from clipmk.system.text import printable, quoted
 Codes = NDArray[np.int32]
 Places = NDArray[np.int64]
 
-UNKNOWN: Final = -1
-"""Code where there is no class."""
+UNKNOWN: Final = -1  # code where there is no class
 _TYPES: Final = {"predicted": pa.string(), "error": pa.string(), "m": pa.int32()}
 MODEL: Final = pa.schema(
     [(name, _TYPES.get(name, pa.float64())) for name in ("predicted", "error", "p", "prob", "m", "mi", "auc")]
@@ -105,20 +104,16 @@ class ImageTable:
 
     def __init__(self, names: pa.ChunkedArray, truth: pa.ChunkedArray, models: Sequence[str], notes: Notes) -> None:
         self._images = pa.table({"image": np.arange(len(names)), "name": names, "truth": truth})
-        self._made_of: tuple[object, ...] = (None, None, None)
-        """What `_rows` was made of."""
+        self._made_of: tuple[object, ...] = (None, None, None)  # what `_rows` was made of
         self._data: dict[str, tuple[pa.Table, Concepts]] = {}
         self.notes, self.has_labels = notes, truth.null_count < len(truth)
         self.models, self.a, self.b = tuple(models), models[0], next(iter(models[1:]), None)
-        self.classes: dict[str, int] = {}
-        """Predicted class -> code."""
+        self.classes: dict[str, int] = {}  # predicted class -> code
         self.concepts: dict[str, int] = {}
         self.predicted = np.full((len(models), len(names)), UNKNOWN, np.int32)
         """Codes of the predicted classes, (models, images)."""
-        self.warnings: list[str] = []
-        """What is missing, damaged or older than it could be."""
-        self.closing = contextlib.ExitStack()
-        """Closes files and removes copies of images."""
+        self.warnings: list[str] = []  # what is missing, damaged or older than it could be
+        self.closing = contextlib.ExitStack()  # removes copies of images
 
     def __len__(self) -> int:
         return len(self._images)

@@ -16,8 +16,7 @@ STUDY_NOTES: Final = "notes.csv"
 FOLDER_NOTES: Final = ".clipmk-notes.csv"
 
 _LIMIT: Final = 64 * 2**20
-_WAIT: Final = 2.0
-"""Seconds to wait for another process that writes."""
+_WAIT: Final = 2.0  # seconds to wait for another process that writes
 _COLUMNS: Final = ("image", "mark", "note")
 
 
@@ -36,8 +35,7 @@ class Notes:
 
     def __init__(self, path: Path) -> None:
         self.path, self.warning, self._unsaved = path, "", dict[str, Note]()
-        self.entries: dict[str, Note] = {}
-        """Notes by image; another dict after each change."""
+        self.entries: dict[str, Note] = {}  # notes by image; another dict after each change
         try:
             self.entries = self._read()
         except InputError as reason:

@@ -28,12 +28,10 @@ from clipmk.system.files import file_lock
 from clipmk.system.parquet import read_table
 from clipmk.system.text import counted, listed, quoted, slug
 
-_OF_TABLES: Final = "class_swap_p"
-"""The column that shards do not have."""
+_OF_TABLES: Final = "class_swap_p"  # the column that shards do not have
 _COLUMNS: Final = ("predicted", "error", _OF_TABLES, "probability", "mutual_count", "mi_paper", "auc")
 """What becomes the columns of `MODEL`."""
-_CODES: Final = frozenset({"predicted", "vision_concepts.list.element"})
-"""Texts that are read as codes."""
+_CODES: Final = frozenset({"predicted", "vision_concepts.list.element"})  # texts that are read as codes
 
 
 class StudyTable(ImageTable):
