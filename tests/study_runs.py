@@ -89,7 +89,7 @@ def killed(folder: Path, images: Path, *options: str, shards: int) -> None:
         sys.executable, "-c", KILLED, "study", str(images), "--out", str(folder), "--shard-size", "4",
         "--batch-size", "3", "--threads", "1", "--device", "cpu", *options,
     ]  # fmt: skip
-    environment = {**os.environ, "SHARDS": str(shards)}
+    environment = {**os.environ, "SHARDS": str(shards), "CLIPMK_CONFIG": str(folder / "no config.toml")}
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert len(list(folder.glob("shards/*/*.parquet"))) == shards
