@@ -23,18 +23,14 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-SECOND_COMPONENT_MIN = 5
-"""Patches that the second component needs to be kept (reference code)."""
+SECOND_COMPONENT_MIN = 5  # patches that the second component needs to be kept (reference code)
 OUTLIER_Z = 6.0
 """Robust z-score of a token's norm above which it is an artefact: large ViTs keep global information in such tokens."""
 OUTLIER_RATIO = 1.5
 """An outlier is also this many times as long as the median token, so that norms close together have no outliers."""
-MAD_TO_SIGMA = 1.4826
-"""Standard deviation of a normal distribution in units of its median absolute deviation."""
-FLAT = 1e-6
-"""Unit tokens closer than this to their mean count as equal: float32 noise has no direction."""
-BASIS, ROUNDS = 16, 40
-"""Vectors and most rounds of the subspace iteration that finds eigenvectors."""
+MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution in units of its median absolute deviation
+FLAT = 1e-6  # unit tokens closer than this to their mean count as equal: float32 noise has no direction
+BASIS, ROUNDS = 16, 40  # vectors and most rounds of the subspace iteration that finds eigenvectors
 
 NO_FOREGROUND = "no foreground was found; the whole image is explained"
 NO_CONTRAST = "the patch features are all alike; they show no foreground"

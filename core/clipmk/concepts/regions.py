@@ -13,22 +13,15 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Integer
     from numpy import ndarray
 
-ALIKE_LOOKS = 14.0
-"""Regions closer than this (Lab units) look similar."""
-ALIKE_SIZE = 2.5
-"""Pieces of one kind differ in area by at most this factor."""
+ALIKE_LOOKS = 14.0  # regions closer than this (Lab units) look similar
+ALIKE_SIZE = 2.5  # pieces of one kind differ in area by at most this factor
 PATTERN_PIECES = 5
 """Stripes or squares of both colours together that form a pattern: fewer are two parts side by side."""
-PATTERN_BORDER = 0.5
-"""Share of a stripe's border to other regions that is with the other colour."""
-SPOTS = 4
-"""Spots that form a pattern: fewer are eyes, windows, buttons."""
-SPOT_BORDER = 0.6
-"""Share of a spot's border to other regions that is with its ground."""
-SPOT_AREA = 0.12
-"""Largest spot, as a share of its ground."""
-TOUCH = 2
-"""Pixel pairs along which two regions must touch to be neighbours in a pattern."""
+PATTERN_BORDER = 0.5  # share of a stripe's border to other regions that is with the other colour
+SPOTS = 4  # spots that form a pattern: fewer are eyes, windows, buttons
+SPOT_BORDER = 0.6  # share of a spot's border to other regions that is with its ground
+SPOT_AREA = 0.12  # largest spot, as a share of its ground
+TOUCH = 2  # pixel pairs along which two regions must touch to be neighbours in a pattern
 
 
 @dataclass(frozen=True, slots=True, eq=False)

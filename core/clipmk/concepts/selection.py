@@ -15,14 +15,10 @@ if TYPE_CHECKING:
 NO_COMMON_CANDIDATE = "no descriptor is near every part; the union of the parts' candidates was used"
 NOTHING_RELEVANT = "no candidate passed the relevance filter; all of them were kept"
 
-BLOCK = 2**16
-"""Rows of the bank per product."""
-SORTED_WHOLE = 2_000
-"""Length up to which sorting everything is as fast."""
-PRODUCTS = 2**22
-"""Cosines of classes and descriptors held at once."""
-NEAR = 2e-6
-"""Cosines of unit vectors in float32 differ by less between products of different sizes."""
+BLOCK = 2**16  # rows of the bank per product
+SORTED_WHOLE = 2_000  # length up to which sorting everything is as fast
+PRODUCTS = 2**22  # cosines of classes and descriptors held at once
+NEAR = 2e-6  # cosines of unit vectors in float32 differ by less between products of different sizes
 
 
 class Nearest(NamedTuple):

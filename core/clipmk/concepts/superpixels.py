@@ -25,32 +25,22 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from numpy import ndarray
 
-WORK_SIDE = 224
-"""Side in pixels of the square that parts are found on, whatever the model's input is."""
+WORK_SIDE = 224  # side in pixels of the square that parts are found on, whatever the model's input is
 SMALLEST_AREA = 0.003
 """A region needs this share of the image: 12 pixels of 64 x 64, which the rendered world counts as visible."""
-MOST_REGIONS = 64
-"""Foreground regions considered for joining; a busier image loses its smallest ones first."""
-PALETTE_CELL = 4.0
-"""Side of the cubes of colour space (Lab) in which pixels are counted."""
-PALETTE_CELLS = 80
-"""Heaviest cubes that the palette is made of."""
-PALETTE_SIZE = 20
-"""Most colours of a palette."""
-PALETTE_STEP = 2
-"""Of the rows and columns that a palette is made of: every second one says as much as all."""
-PALETTE_DISTANCE = 10.0
-"""Palette colours closer than this (Lab) are merged."""
+MOST_REGIONS = 64  # foreground regions considered for joining; a busier image loses its smallest ones first
+PALETTE_CELL = 4.0  # side of the cubes of colour space (Lab) in which pixels are counted
+PALETTE_CELLS = 80  # heaviest cubes that the palette is made of
+PALETTE_SIZE = 20  # most colours of a palette
+PALETTE_STEP = 2  # of the rows and columns that a palette is made of: every second one says as much as all
+PALETTE_DISTANCE = 10.0  # palette colours closer than this (Lab) are merged
 EDGE_CONTRAST = 4.0
 """Lab gradient per pixel at which a pixel's own colour counts half: colours blend at an edge."""
-SMOOTHING = 5
-"""Side of the window, in pixels, in which a colour is chosen."""
-FEATURE_COMPONENTS = 4
-"""Principal components of the patch features that tell regions apart."""
+SMOOTHING = 5  # side of the window, in pixels, in which a colour is chosen
+FEATURE_COMPONENTS = 4  # principal components of the patch features that tell regions apart
 FEATURE_WEIGHT = 15.0
 """Their root mean square length, in Lab units: the weight of features relative to colour."""
-VOTE_SOFTNESS = 0.5
-"""Saliency, in its standard deviations, from which a pixel's vote counts fully."""
+VOTE_SOFTNESS = 0.5  # saliency, in its standard deviations, from which a pixel's vote counts fully
 VOTE_DRAW = 0.1
 """A region whose mean vote in [-1, 1] is closer to 0 than this is cut where the saliency changes sign."""
 VOTE_INSIDE = -0.9

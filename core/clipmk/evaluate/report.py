@@ -24,16 +24,10 @@ SPARSE = "sparse decomposition"
 RANDOM = "random descriptors"
 BASELINES = (LOOKUP, TRUE_LOOKUP, NEAREST, SPARSE, RANDOM)
 """Rankings of descriptors that look at no part of the picture, compared with the truth as D_v is."""
-TRUE_PARTS = ", true parts"
-"""Ends the name of a variant that is given the true masks."""
-
-SUMMARY = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")
-"""Metrics of the summary of the truth."""
-SUMMARY_MARGINS = (LOOKUP, NEAREST)
-"""Baselines that the variants of the summary are compared with."""
-
-Table = tuple[str, list[str], list[list[str]]]
-"""Title, column headings, rows of text."""
+TRUE_PARTS = ", true parts"  # ends the name of a variant that is given the true masks
+SUMMARY = ("ap", "hit1", "hit3", "foreground", "part_iou", "top1")  # metrics of the summary of the truth
+SUMMARY_MARGINS = (LOOKUP, NEAREST)  # baselines that the variants of the summary are compared with
+Table = tuple[str, list[str], list[list[str]]]  # title, column headings, rows of text
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +155,7 @@ class Tally:
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
-        self.values: dict[str, dict[str, list[float]]] = {}
-        """Row -> metric -> its value on each image."""
+        self.values: dict[str, dict[str, list[float]]] = {}  # row -> metric -> its value on each image
 
     def add(self, name: str, values: Mapping[str, float]) -> None:
         """Add what one row has on one image."""

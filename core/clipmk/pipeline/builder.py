@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.vocabulary import Vocabulary
 
 BLANK = "the image has a single colour; its explanation comes from the model, not from the image"
-LANGUAGES_KEPT = 4096
-"""Classes whose D_y, and descriptors whose classes, a builder remembers."""
+LANGUAGES_KEPT = 4096  # classes whose D_y, and descriptors whose classes, a builder remembers
 
 
 @dataclass(frozen=True, slots=True)

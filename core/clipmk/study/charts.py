@@ -3,8 +3,6 @@
 Drawn about as wide as a phone, so that their text stays readable there; wider pages enlarge them. Slow to import.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import warnings

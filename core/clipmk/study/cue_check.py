@@ -37,8 +37,7 @@ from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
 if TYPE_CHECKING:
     from clipmk.study.results import Results
 
-CHECKED: Final = 5
-"""Cues that are checked per model: so many that mislead, and so many that support."""
+CHECKED: Final = 5  # cues that are checked per model: so many that mislead, and so many that support
 KEY: Final = ("model", "parts", "class", "text", "asked")
 CHECK: Final = ("blurred", "flips", "control_flips", "check_p")
 

@@ -1,7 +1,5 @@
 """Every number of a study's report as plain data: one JSON object, or flat tables for CSV."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The numeric columns of one model's images, and their means as rows of the tables `models` and `classes`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any, Final
@@ -19,8 +17,7 @@ from clipmk.study.schema import BEHIND, SPLIT, WITH_INTERVAL, TableRow
 ImageColumns = NDArray[np.void]
 """One part method (or the mean of several) on n images, failed ones included, sorted by image; see `_dtype`."""
 
-UNKNOWN: Final = -1
-"""Code of a class that is not known."""
+UNKNOWN: Final = -1  # code of a class that is not known
 SIGNIFICANT: Final = 0.05
 
 _PREDICTION: Final = ("correct", "label_rank")

@@ -4,8 +4,6 @@ Models and shards are read in the manifest's order, one shard in memory at a tim
 Nothing is random, no time is recorded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,8 +27,7 @@ from clipmk.system.files import write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 from clipmk.system.rows import csv_text
 
-_VERSION: Final = 4
-"""Raised when the columns of a table change: tables of an older version are written again."""
+_VERSION: Final = 4  # raised when the columns of a table change: tables of an older version are written again
 _ROWS: Final = 8192
 """Least rows in a row group of the table of images, but for the last of a model: many small ones are slow to open."""
 

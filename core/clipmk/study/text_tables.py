@@ -3,8 +3,6 @@
 AUC is comparable only within a family, so no table sorts by it and no column marks a best model.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -20,10 +20,8 @@ _FIRST = "fox-typical-09.png"  # the sample image that is shown first: one that 
 class Item:
     """An image of the list."""
 
-    path: str
-    """As the user gave it, or below the folder the user gave."""
-    label: str | None
-    """Its true class, if known."""
+    path: str  # as the user gave it, or below the folder the user gave
+    label: str | None  # its true class, if known
 
 
 @dataclass(frozen=True, slots=True)

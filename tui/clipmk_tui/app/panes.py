@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from clipmk.records import ModelEntry
     from clipmk_tui.app.engine.worker import Engine
 
-_CANCELLABLE = ("explanation", "preparation", "reranking", "download")
-"""Groups of workers that `esc` cancels."""
+_CANCELLABLE = ("explanation", "preparation", "reranking", "download")  # groups of workers that `esc` cancels
 
 
 class Panes(PaneLayout):
@@ -59,11 +58,9 @@ class Panes(PaneLayout):
         engine.on_restart = self._engine_restarted
         self.default = default or FolderChoice(session.vocabulary or DEFAULT_VOCABULARY, session.classes)
         self._picture_wanted = self._picture_shown = ""
-        self._concept_wanted: str | None = None
-        """Selected as soon as there is a tree."""
+        self._concept_wanted: str | None = None  # selected as soon as there is a tree
         self._all_models_asked = False
-        self.folder = ""
-        """Of the images, as the user named it; empty: none is open."""
+        self.folder = ""  # of the images, as the user named it; empty: none is open
 
     # Showing.
 

@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from clipmk_tui.app.engine.worker import Engine
     from clipmk_tui.app.state import State
 
-RANKED = 40
-"""Classes with rank and probability: as many as a tall pane shows."""
-
-_PICTURES = 4
-"""Decoded pictures kept, for walking back and forth."""
+RANKED = 40  # classes with rank and probability: as many as a tall pane shows
+_PICTURES = 4  # decoded pictures kept, for walking back and forth
 
 _CPU_CHUNK, _GPU_CHUNK = 4, 64
 """Images asked for at once behind other questions; what has begun of them is dropped when another question comes."""
@@ -50,12 +47,10 @@ class Questions:
         self.state = state
         self._post = post
         self._pictures: LruCache[str, Picture] = LruCache(_PICTURES)
-        self._working = 0
-        """Questions that wait."""
+        self._working = 0  # questions that wait
         self._others_done = asyncio.Event()
         self._others_done.set()
-        self._behind: asyncio.Task[object] | None = None
-        """What is asked behind all other questions."""
+        self._behind: asyncio.Task[object] | None = None  # what is asked behind all other questions
 
     @property
     def busy(self) -> bool:

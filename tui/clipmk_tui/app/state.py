@@ -35,10 +35,8 @@ _Key = tuple[str, str, str | None]  # (image, model, class asked for; None: the 
 class View:
     """What the panes draw: a snapshot; by default of nothing."""
 
-    title: str = ""
-    """Name and place of the image, and the order of the images when it is not the folder's."""
-    image: str | None = None
-    """Path."""
+    title: str = ""  # name and place of the image, and the order of the images when it is not the folder's
+    image: str | None = None  # its path
     model: str = ""
     device: str = ""
     """Device, precision, speed and GPU memory as far as known; empty while the model is not loaded."""
@@ -46,25 +44,18 @@ class View:
     marked: tuple[str, ...] = ()
     speed: Mapping[str, float] = field(default_factory=dict)
     """Model -> the least milliseconds that an explanation took."""
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """Model that could not be used -> why."""
+    failed: Mapping[str, str] = field(default_factory=dict)  # model that could not be used -> why
     explanation: Explanation | None = None
     asked: Answers = ()
-    target: str | None = None
-    """The class asked about: the user's choice, or the predicted one once it is known."""
-    label: str | None = None
-    """The true class of the image, in the vocabulary's words; None where it is not known."""
-    named: str | None = None
-    """The same as its source names it."""
+    target: str | None = None  # the class asked about: the user's choice, or the predicted one once it is known
+    label: str | None = None  # the true class of the image, in the vocabulary's words; None where it is not known
+    named: str | None = None  # the same as its source names it
     left_out: tuple[str, ...] = ()
-    strength: Mutual | None = None
-    """The shared knowledge without what is left out; None where nothing is."""
-    blurred: frozenset[int] = frozenset()
-    """Ids of the parts that carry what is left out."""
+    strength: Mutual | None = None  # the shared knowledge without what is left out; None where nothing is
+    blurred: frozenset[int] = frozenset()  # ids of the parts that carry what is left out
     reranked: tuple[Prediction, ...] | None = None
     """The classes without what is left out, once the engine has answered."""
-    failure: str = ""
-    """Why there is no explanation."""
+    failure: str = ""  # why there is no explanation
 
 
 class State:
@@ -77,8 +68,7 @@ class State:
         self.asks: tuple[str, ...] = ()
         """Texts of the user's own, the latest last: every image and model is asked for them."""
         self.left_out: tuple[str, ...] = ()
-        self._undo: list[Callable[[], None]] = []
-        """Undoes each change of what is left out, and each withdrawal."""
+        self._undo: list[Callable[[], None]] = []  # undoes each change of what is left out, and each withdrawal
         self.reranked: tuple[Prediction, ...] | None = None
         self.failure = ""  # why what is asked about has no explanation
         self.uses_server = False  # a `clipmk serve` answers

@@ -43,10 +43,8 @@ class _Question:
     request: Request
     on_partial: OnPartial | None
     answer: asyncio.Future[Answer | RequestError]
-    deaths: int = 0
-    """How many children ended while they worked on it."""
-    dropped: bool = False
-    """Nobody waits any more."""
+    deaths: int = 0  # how many children ended while they worked on it
+    dropped: bool = False  # nobody waits any more
 
     def settle(self, answer: Answer | RequestError) -> None:
         if not self.answer.done():
@@ -64,14 +62,11 @@ class _Worker:
     life: asyncio.Task[None] | None = None
     transport: Transport | None = None
     ready: bool = False
-    ending: bool = False
-    """We end it ourselves: its end is not an error."""
-    fault: str | None = None
-    """What made it unusable, where it did not just end."""
+    ending: bool = False  # we end it ourselves: its end is not an error
+    fault: str | None = None  # what made it unusable, where it did not just end
     sent: dict[int, _Question] = field(default_factory=dict)
     """What it was asked and has not answered, in order: it works on the first."""
-    busy_since: float = 0.0
-    """When it was asked the first of these."""
+    busy_since: float = 0.0  # when it was asked the first of these
     watchdogs: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
     """For each cancelled request what happens if it does not stop."""
 

@@ -32,12 +32,9 @@ if TYPE_CHECKING:
     from clipmk.browse.image_table import ImageRow, ImageTable, Places
     from clipmk_tui.app.panes import Panes
 
-_DIFFERENT = ("a != b", "only a", "only b", "")
-"""Filters that the difference goes through."""
-_REFRESH = 0.4
-"""Seconds between drawings of a table that is being filled."""
-_ADVICE = 3
-"""Sentences of advice at most."""
+_DIFFERENT = ("a != b", "only a", "only b", "")  # filters that the difference goes through
+_REFRESH = 0.4  # seconds between drawings of a table that is being filled
+_ADVICE = 3  # sentences of advice at most
 _VIEWS = {
     "images": "",
     "models": "enter: its classes   d: images on which it differs from the first model (a)",
@@ -72,12 +69,9 @@ class ImagesScreen(Screen[None]):
     def __init__(self, source: TableSource, panes: Panes) -> None:
         super().__init__(id="images")
         self.source, self._panes = source, panes
-        self.opened: str | None = None
-        """Path of the image that was opened from here."""
-        self._trail = [_Place("", None)]
-        """Where the user has been; the present place is the last."""
-        self._listed: Any = ()
-        """Places of images; or models, classes or concepts."""
+        self.opened: str | None = None  # path of the image that was opened from here
+        self._trail = [_Place("", None)]  # where the user has been; the present place is the last
+        self._listed: Any = ()  # places of images; or models, classes or concepts
         self._progress = ""
         self._wanted: dict[str, Any] = {}  # where to go when the table is there
         self.rows = RowTable()

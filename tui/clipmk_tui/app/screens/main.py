@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from clipmk_tui.app.start_options import StartOptions
     from clipmk_tui.app.state import State
 
-_WIDE = 100
-"""Columns from which all four panes have places of their own."""
+_WIDE = 100  # columns from which all four panes have places of their own
 
 _TOO_SMALL = "clipmk needs at least 60 columns and 16 rows"
 
@@ -47,18 +46,15 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (60, "-narrow"), (_WIDE, "-wide"), (160, "-huge")]  # noqa: RUF012 - Textual's annotation
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-flat"), (22, "-tall")]  # noqa: RUF012
     BINDINGS = KEY_BINDINGS["MainScreen"]
-    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
-    """Textual's redraws the whole screen."""
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)  # Textual's redraws the whole screen
 
     def __init__(self, options: StartOptions, engine: Callable[[], Engine]) -> None:
         super().__init__()
         self._options = options
         self._engine = engine
-        self._panes: Panes | None = None
-        """Once it has replaced the empty frames."""
+        self._panes: Panes | None = None  # once it has replaced the empty frames
         self._before_zoom: Widget | None = None
-        self._images: ImagesScreen | None = None
-        """The table of images, once it was opened."""
+        self._images: ImagesScreen | None = None  # the table of images, once it was opened
         self.status = StatusLine()
         self.ask_line = AskLine()
 
