@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -266,6 +267,29 @@ def test_a_damaged_study_or_one_of_another_version_is_refused(study: Path) -> No
     manifest.write_text(text[:100])
     with pytest.raises(InputError, match="cannot be read"):
         resolve_start_options([str(study)], {})
+
+
+async def test_keys_before_the_table_is_there_do_nothing(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+
+    def waiting(results: Any) -> list[Any]:
+        told.wait(60)
+        return []
+
+    monkeypatch.setattr("clipmk_tui.app.browsing.advice", waiting)
+    app = TestedApp(resolve_start_options([str(study)], {}), FakeEngine)  # type: ignore[arg-type]
+    try:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(lambda: isinstance(app.screen, ImagesScreen) and app.screen.source.results)
+            burst(pilot, "comma", "d", "tab", "s", "m", "N", "slash", "enter", "escape", "enter", "w", "space", "end")
+            await until(lambda: "writing the page" in app.notes)
+            told.set()
+            await settled(pilot)
+            assert title(pilot).startswith(f"images  {COUNT} images")
+    finally:
+        told.set()
+        gc.unfreeze()
+        gc.set_threshold(*THRESHOLDS)
 
 
 async def test_a_study_without_any_result_is_still_a_table(study: Path) -> None:

@@ -69,6 +69,7 @@ class ImagesScreen(Screen[None]):
     def __init__(self, source: TableSource, panes: Panes) -> None:
         super().__init__(id="images")
         self.source, self._panes = source, panes
+        self.table: ImageTable | None = None  # once it is drawn
         self.opened: str | None = None  # path of the image that was opened from here
         self._trail = [_Place("", None)]  # where the user has been; the present place is the last
         self._listed: Any = ()  # places of images; or models, classes or concepts
@@ -93,6 +94,10 @@ class ImagesScreen(Screen[None]):
         self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw())
         self._open_table()
 
+    def on_unmount(self) -> None:
+        """Close the table."""
+        self.source.close()
+
     @work(group="read")
     async def _open_table(self) -> None:
         try:
@@ -104,7 +109,7 @@ class ImagesScreen(Screen[None]):
         self._advice.set_class(bool(self.source.advice), "-known")
         if table.warnings:
             self._say("; ".join(table.warnings), severity="warning")
-        self._trail = [_Place(table.a, table.b)]
+        self.table, self._trail = table, [_Place(table.a, table.b)]
         self._draw(table)
         self.go_to(**self._wanted)
         self.set_interval(_REFRESH, self._follow_filling)
@@ -126,9 +131,9 @@ class ImagesScreen(Screen[None]):
 
     def redraw(self) -> None:
         """Draw what is known now, the cursor on the same row."""
-        if self.source.table is not None and self.is_attached and self._here.model:
+        if self.table is not None and self.is_attached:
             self._keep_cursor()
-            self._draw(self.source.table)
+            self._draw(self.table)
 
     def on_resize(self) -> None:
         """Charts are as large as the screen."""
@@ -205,7 +210,7 @@ class ImagesScreen(Screen[None]):
     def _describe(self) -> None:
         """The row under the cursor in words."""
         row, here = self._row, self._here
-        if self.source.table is None or self._filter_line.is_open:
+        if self.table is None or self._filter_line.is_open:
             return
         lines = [_VIEWS[here.view]] if row is None else image_rows.row_words(row, self._names)
         if not self.rows.count and here.view != "charts":
@@ -216,10 +221,9 @@ class ImagesScreen(Screen[None]):
     @property
     def _row(self) -> ImageRow | None:
         """The image under the cursor."""
-        table = self.source.table
-        if table is None or self._here.view != "images" or not self.rows.count:
+        if self.table is None or self._here.view != "images" or not self.rows.count:
             return None
-        return table.row(int(self._listed[self.rows.cursor]))
+        return self.table.row(int(self._listed[self.rows.cursor]))
 
     # Where one is.
 
@@ -231,13 +235,13 @@ class ImagesScreen(Screen[None]):
     def go_to(self, **wanted: Any) -> None:
         """Go to images, at the latest when the table is there."""
         self._wanted = wanted
-        if self.source.table is not None and wanted:
+        if wanted:
             self._go(view="images", **wanted)
 
     def _go(self, *, deeper: bool = False, **changes: Any) -> None:
         """Go somewhere else, `deeper` so that `esc` comes back; not where a filter cannot be answered."""
-        table, before = self.source.table, self._trail
-        if table is None or not self._here.model:
+        table, before = self.table, self._trail
+        if table is None:
             return
         self._keep_cursor()
         changes = {"sort": "image", "descending": False} | changes if "view" in changes else changes
@@ -255,7 +259,7 @@ class ImagesScreen(Screen[None]):
         """Open the image, or go down to what is behind a model, a class or a concept."""
         if not self.rows.count:
             return
-        here, table, one = self._here, self.source.table, self._listed[self.rows.cursor]
+        here, table, one = self._here, self.table, self._listed[self.rows.cursor]
         if here.view == "images":
             self.open_image()
         elif here.view == "models":
@@ -299,7 +303,7 @@ class ImagesScreen(Screen[None]):
 
     def action_neighbour(self, by: int) -> None:
         """Another first model; the second one changes places with it."""
-        here, models = self._here, self.source.table.models if self.source.table is not None else ()
+        here, models = self._here, () if self.table is None else self.table.models
         if len(models) > 1:
             model = models[(models.index(here.model) + by) % len(models)]
             self._go(model=model, other=here.model if model == here.other else here.other)
@@ -329,7 +333,7 @@ class ImagesScreen(Screen[None]):
     @on(Input.Submitted, "#filter")
     def _check_filter(self, event: Input.Changed | Input.Submitted) -> None:
         """While it is typed, say what is wrong, and where; then apply it."""
-        table = self.source.table
+        table = self.table
         if not self._filter_line.is_open or table is None:
             return
         try:
@@ -338,7 +342,8 @@ class ImagesScreen(Screen[None]):
                 table.choose(parsed)
         except FilterError as error:
             at = min(error.position, max(0, self.size.width - 8))
-            self._detail.update(f"{printable(error.reason)}\n\n{' ' * at}▾")
+            down = "\n" * max(1, self._detail.size.height - 1)
+            self._detail.update(f"{printable(error.reason)}{down}{' ' * at}▾")
             return
         self._detail.update("")
         if isinstance(event, Input.Submitted):
@@ -352,8 +357,8 @@ class ImagesScreen(Screen[None]):
 
     def action_mark(self) -> None:
         """Mark the image, or remove its mark."""
-        if self._row is not None and self.source.table is not None:
-            self.source.table.notes.mark(self._row.key, marked=not self._row.marked)
+        if self._row is not None and self.table is not None:
+            self.table.notes.mark(self._row.key, marked=not self._row.marked)
             self._show_note()
 
     def action_note(self) -> None:
@@ -364,15 +369,15 @@ class ImagesScreen(Screen[None]):
     @on(Input.Submitted, "#note")
     def _write_note(self, event: Input.Submitted) -> None:
         self._note_line.action_close()
-        if self._row is not None and self.source.table is not None:
-            self.source.table.notes.write(self._row.key, event.value)
+        if self._row is not None and self.table is not None:
+            self.table.notes.write(self._row.key, event.value)
             self._show_note()
 
     def _show_note(self) -> None:
         self.rows.refresh()
         self._describe()
-        if self.source.table is not None and self.source.table.notes.warning:
-            self._say(self.source.table.notes.warning, severity="warning")
+        if self.table is not None and self.table.notes.warning:
+            self._say(self.table.notes.warning, severity="warning")
 
     # Opening, writing.
 

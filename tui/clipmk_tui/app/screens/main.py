@@ -259,7 +259,6 @@ class MainScreen(Screen[None]):
             return
         if self._images is None or not self._images.source.is_current:
             if self._images is not None:
-                self._images.source.close()
                 self.app.uninstall_screen(self._images)
                 await self._images.remove()
             self._images = ImagesScreen(TableSource(self.panes, self._options.study), self.panes)
