@@ -292,6 +292,29 @@ async def test_keys_before_the_table_is_there_do_nothing(study: Path, monkeypatc
         gc.set_threshold(*THRESHOLDS)
 
 
+async def test_damage_to_one_models_rows_is_told_and_the_other_stays(study: Path) -> None:
+    (study / "notes.csv").write_text("no,notes")
+    async with opened(study) as (pilot, screen):
+        notes = pilot.app.notes  # type: ignore[attr-defined]
+        assert any(one.endswith("have other columns than image, mark, note") for one in notes)
+        table = screen.source.table
+        assert table is not None
+        table._data.pop(str(table.b))
+        screen._go(other=None)
+        before = title(pilot)
+        (study / "tables" / "images.parquet").write_bytes(b"")
+        await press(pilot, "full_stop")
+        assert title(pilot) == before
+        assert "is damaged or cannot be read" in notes[-1]
+
+
+async def test_tables_that_are_written_when_a_study_is_opened_are_shown(study: Path) -> None:
+    async with opened(study) as (pilot, screen):
+        assert not any("not written" in one for one in pilot.app.notes)  # type: ignore[attr-defined]
+        assert screen.source.table is not None
+        assert screen.source.table.row(0).results[0].p is not None
+
+
 async def test_a_study_without_any_result_is_still_a_table(study: Path) -> None:
     for shard in (study / "shards").rglob("*.parquet"):
         shard.unlink()

@@ -176,6 +176,29 @@ def test_a_damaged_table_or_one_of_another_version_gives_way_to_the_shards(copy:
     assert StudyTable(copy.root).warnings[0].endswith("; the shards are read instead; p follows with them")
 
 
+def test_damage_that_shows_when_a_model_is_chosen_is_an_error_that_names_the_file(copy: StudyFolder) -> None:
+    path = copy.table("images")
+    rows = pq.read_table(path)
+    places = [0 if place % 2 else 4_000 for place in range(len(rows))]
+    table = StudyTable(copy.root)
+    pq.write_table(rows.set_column(0, "image", [places]), path)
+    with pytest.raises(InputError, match=r"images\.parquet' is damaged or cannot be read: index 4000 is out of bounds"):
+        table.choose("wrong")
+    assert StudyTable(copy.root).warnings[0].endswith("; the shards are read instead; p follows with them")
+
+
+def test_models_that_are_known_stay_where_another_cannot_be_read(copy: StudyFolder) -> None:
+    table = StudyTable(copy.root)
+    first, third = (table.a, table.b), next(one for one in table.models if one not in {table.a, table.b})
+    before = table.choose("wrong").tolist()
+    copy.table("images").unlink()
+    table.use(third, table.b)
+    with pytest.raises(InputError, match="is damaged or cannot be read"):
+        table.choose("wrong")
+    table.use(*first)
+    assert table.choose("wrong").tolist() == before
+
+
 def test_damaged_shards_are_left_out_and_named(copy: StudyFolder) -> None:
     shutil.rmtree(copy.root / "tables")
     first = models(THREE)[0].id

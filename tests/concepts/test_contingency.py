@@ -31,6 +31,11 @@ def test_tables_do_not_depend_on_how_many_are_worked_on_at_once(monkeypatch: pyt
     assert len(fisher_p(*np.empty((4, 0), dtype=np.int64))) == 0
 
 
+def test_a_table_that_is_almost_impossible_has_a_p_of_zero_without_a_warning() -> None:
+    with np.errstate(over="raise"):
+        assert fisher_p(*np.array([[3_000, 0, 0, 3_000]]).T).tolist() == [0.0]
+
+
 def test_the_lady_tasting_tea() -> None:
     assert fisher_p(*np.array([[3, 1, 1, 3]]).T) == pytest.approx([34 / 70])
 

@@ -131,8 +131,8 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
     rows = [wrong("a"), wrong("a", "m", auroc=0.95, less_probability=0.05, less_probability_low=0.01), wrong("b")]
     found = only(best_measure(rows))
     assert found.text == (
-        "To find wrong predictions use the probability (AUROC 0.90 for A): another measure does better for 1 of 2 "
-        "models."
+        "To find wrong predictions use the probability (AUROC 0.90 for A, 0.5 is guessing): another measure does "
+        "better for 1 of 2 models."
     )
     better = wrong("b", "m", auroc=0.97, less_probability=0.07, less_probability_low=0.02)
     found = only(best_measure([*rows, better]))
@@ -142,6 +142,8 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
     assert (found.numbers["measure"], found.numbers["less_probability"]) == ("m", 0.05)
     [text] = texts(best_measure([wrong("a")]))
     assert text.endswith("another measure does better for none of 1 model.")
+    [text] = texts(best_measure([wrong("a", auroc=0.38, auroc_low=0.1)]))
+    assert text.startswith("It cannot be told whether the probability finds wrong predictions (AUROC 0.38 for A, 0.5")
 
 
 def test_nothing_is_said_of_wrong_predictions_where_none_is_known() -> None:
@@ -258,3 +260,12 @@ def test_advice_on_a_study_without_labels_says_so(tmp_path: Path) -> None:
     study = read_results(write_study(tmp_path, manifest, pool=POOL[:1]))
     unknown = tuple(row | {"top1": None, "labelled": 0} for row in study.models)
     assert [one.kind for one in advice(replace(study, models=unknown))][-2:] == ["limit", "limit"]
+
+
+def test_no_probability_is_named_for_a_model_that_is_always_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_results(write_study(tmp_path, make_manifest(pool=POOL[:1]), pool=POOL[:1]))
+    never = [row | {"wrong": 0, "wrong_below": 0.0, "wrong_above": 0.0, "auroc": None} for row in study.wrong()]
+    monkeypatch.setattr(Results, "wrong", lambda _: never)
+    assert {"probability", "measure"}.isdisjoint(one.kind for one in advice(study))

@@ -124,8 +124,9 @@ class ImageTable:
 
     def data(self, model: str) -> tuple[pa.Table, Concepts]:
         """What `read` returned, while the model is shown."""
-        if model not in self._data:
-            self._data[model] = self.read(model)
+        if model not in self._data:  # where it cannot be read, what is known stays
+            kept = {one: found for one, found in self._data.items() if one in {self.a, self.b}}
+            self._data = {**kept, model: self.read(model)}
         return self._data[model]
 
     def use(self, a: str, b: str | None = None) -> None:
@@ -134,7 +135,6 @@ class ImageTable:
             if model not in self.models:
                 raise UsageError(f"model {quoted(model)} is not in the table; {suggest(model, self.models)}")
         self.a, self.b = a, None if b == a else b
-        self._data = {model: found for model, found in self._data.items() if model in {a, b}}
 
     def choose(self, wanted: Filter | str = "", sort: str = "image", *, descending: bool = False) -> Places:
         """Places of the images that a filter accepts, sorted by one of `SORTS`; what has no value comes last.

@@ -5,6 +5,7 @@ opened while a run works on it.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -69,6 +70,11 @@ class StudyTable(ImageTable):
         right = ((self.predicted == truth) & (truth != UNKNOWN)).sum(axis=1)
         self.use(*(models[number] for number in np.argsort(-right, kind="stable")[:2]))
 
+    def data(self, model: str) -> tuple[pa.Table, Concepts]:
+        """What `read` returned; InputError if the file is damaged."""
+        with self._reading(model):
+            return super().data(model)
+
     def read(self, model: str) -> tuple[pa.Table, Concepts]:
         """Read what a model says."""
         rows = self._read(model, [*_COLUMNS, "vision_concepts", "mutual"])
@@ -113,13 +119,19 @@ class StudyTable(ImageTable):
         """Read the predictions of all models; returns the number of rows."""
         self.predicted[:], count = UNKNOWN, 0
         for model, predicted in zip(self.models, self.predicted, strict=True):
-            rows = self._read(model, ["predicted"])
-            predicted[rows["image"].to_numpy()] = encode(rows["predicted"], self.classes)
+            with self._reading(model):
+                rows = self._read(model, ["predicted"])
+                predicted[rows["image"].to_numpy()] = encode(rows["predicted"], self.classes)
             count += len(rows)
         return count
 
+    def _reading(self, model: str) -> AbstractContextManager[None]:
+        """Where damage to a model's files is an InputError."""
+        what = f"{quoted(next(iter(self._files[model]), self.folder.root))} is damaged or cannot be read"
+        return raised_as(InputError, what, OSError, ValueError, LookupError, pa.ArrowException)
+
     def _read(self, model: str, columns: Sequence[str]) -> pa.Table:
-        """Columns of a model's images under the part method, and their places; InputError if that is not possible."""
+        """Columns of a model's images under the part method, and their places."""
         import pyarrow.dataset as ds  # noqa: PLC0415 - imports pandas where it is installed
 
         wanted = ["image", *columns]

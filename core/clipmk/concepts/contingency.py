@@ -45,7 +45,7 @@ def _fisher_p(a: Counts, b: Counts, c: Counts, d: Counts, lengths: Counts) -> Fl
     scale = (
         log_probability(a, b, c, d) - log_factorials[total] + np.sum([log_factorials[one] for one in margins], axis=0)
     )
-    sums = np.add.reduceat(np.where(others <= _TIE, np.exp(others), 0.0), starts)
+    sums = np.add.reduceat(np.where(others <= _TIE, np.exp(np.minimum(others, _TIE)), 0.0), starts)
     return np.asarray(np.minimum(1.0, np.exp(scale) * sums))
 
 

@@ -39,11 +39,12 @@ def advice(results: Results) -> list[Advice]:
     """What to do, the most important first."""
     models, tests = results.models, results.cues_tested
     order = [row["model"] for row in _by_accuracy(models)]
-    wrong = sorted((row for row in results.wrong() if row["model"] in order), key=lambda row: order.index(row["model"]))
+    told = [row for row in results.wrong() if row["model"] in order and row["auroc"] is not None]
+    wrong = sorted(told, key=lambda row: order.index(row["model"]))
     found = [
         *(most_accurate(models, correct_by_model(results)) if order else ()),
         *distrust([row for row in wrong if row["wrong_below"] is not None and row["wrong_above"] is not None]),
-        *best_measure([row for row in wrong if row["auroc"] is not None]),
+        *best_measure(wrong),
         *misleading(results.cues(), tests),
         *ranking(models, results.lines),
         *limits(results, tests),

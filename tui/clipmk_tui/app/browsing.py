@@ -59,6 +59,8 @@ class TableSource:
         try:
             self.results = await asyncio.to_thread(self.table.tables)
             self.advice = [one.text for one in await asyncio.to_thread(advice, self.results)]
+            if self.table.warnings:  # its tables are up to date now
+                self.table = await asyncio.to_thread(StudyTable, self._study)
         except ClipmkError as error:
             self.table.warnings.append(f"no models, charts and advice: {error}")
         return self.table

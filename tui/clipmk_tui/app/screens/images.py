@@ -18,7 +18,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from clipmk.browse.filters import FilterError, parse_filter, quote
-from clipmk.errors import ClipmkError
+from clipmk.errors import ClipmkError, InputError
 from clipmk.system.text import counted, printable
 from clipmk_tui.app import image_rows
 from clipmk_tui.app.bindings import KEY_BINDINGS, keys_of
@@ -102,13 +102,14 @@ class ImagesScreen(Screen[None]):
     async def _open_table(self) -> None:
         try:
             table = await self.source.open(self.redraw)
+            table.choose()
         except ClipmkError as error:
             self._detail.update(printable(str(error)))
             return
         self._advice.update("\n".join(map(printable, self.source.advice[:_ADVICE])))
         self._advice.set_class(bool(self.source.advice), "-known")
-        if table.warnings:
-            self._say("; ".join(table.warnings), severity="warning")
+        if warnings := list(filter(None, [*table.warnings, table.notes.warning])):
+            self._say("; ".join(warnings), severity="warning")
         self.table, self._trail = table, [_Place(table.a, table.b)]
         self._draw(table)
         self.go_to(**self._wanted)
@@ -249,8 +250,8 @@ class ImagesScreen(Screen[None]):
         self._trail = [*before, there] if deeper else [*before[:-1], there]
         try:
             self._draw(table)
-        except FilterError as error:
-            self._say(error.reason, severity="warning")
+        except InputError as error:  # the filter, or a damaged file
+            self._say(getattr(error, "reason", str(error)), severity="warning")
             self._trail = before
             self._draw(table)
 
