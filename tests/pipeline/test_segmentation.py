@@ -19,15 +19,7 @@ from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, Labels
 from clipmk.concepts.superpixels import superpixel_parts
 from clipmk.errors import UsageError
-from clipmk.pipeline.segmentation import (
-    PartVariant,
-    centred_tokens,
-    enlarge,
-    find_saliency,
-    given_parts,
-    masks_at,
-    segment,
-)
+from clipmk.pipeline.segmentation import PartVariant, enlarge, find_saliency, given_parts, masks_at, segment
 from clipmk.settings import Settings, preset
 from clipmk.system.serialization import from_plain, plain
 
@@ -146,12 +138,12 @@ def test_attention_is_used_only_if_every_image_has_it() -> None:
     votes[[0, 5, 18, 23]] = 0.25
     ring = encoded_of(blob().patches[0].numpy(), votes)
     without = dataclasses.replace(ring, attention=None)
-    alone = find_saliency([ring], chosen, centred_tokens([ring]))
+    alone = find_saliency([ring], chosen)[1]
     expected = foreground.centred_direction(foreground.CentredTokens(ring.patches, GRID), attention=ring.attention)
     torch.testing.assert_close(alone, expected)
     other = encoded_of(rng.standard_normal((24, 4)), votes)
     both = torch.cat([ring.patches, other.patches])
-    mixed = find_saliency([without, other], chosen, centred_tokens([without, other]))
+    mixed = find_saliency([without, other], chosen)[1]
     torch.testing.assert_close(mixed, foreground.centred_direction(foreground.CentredTokens(both, GRID)))
 
 

@@ -137,10 +137,7 @@ def captured(*modules: nn.Module) -> Iterator[tuple[ModuleCall, ...]]:
 
 @contextmanager
 def with_output(module: nn.Module, output: Any) -> Iterator[None]:
-    """Make the module return `output` within the block, for any input, without computing anything.
-
-    Other threads are not concerned, but wait where they enter such a block, too.
-    """
+    """Make the module return `output` in this thread, for any input, without computing anything."""
     thread = get_ident()
     with _CHANGING:
         own = vars(module).get("forward")  # of the instance: libraries wrap a user's modules so

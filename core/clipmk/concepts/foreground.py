@@ -50,7 +50,7 @@ def second_eigenvector(patches: Float[Tensor, "images patches dim"]) -> Float[Te
 
 
 class CentredTokens:
-    """The unit tokens of images without outliers, less their mean: computed when they are read, once for all readers.
+    """The unit tokens of images, `norm_outliers` replaced, less their mean; their products are computed once.
 
     `patches` are on a grid (rows, columns); ValueError if it does not hold them.
     """
@@ -59,17 +59,9 @@ class CentredTokens:
         if grid[0] * grid[1] != patches.shape[1]:
             raise ValueError(f"a grid of {grid[0]} x {grid[1]} does not hold {patches.shape[1]} patches")
         self.patches, self.grid = patches, grid
-
-    @cached_property
-    def cleaned(self) -> tuple[Float[Tensor, "images patches dim"], Bool[Tensor, "images patches"]]:
-        """See `clean_tokens`."""
-        return clean_tokens(self.patches, grid=self.grid)
-
-    @cached_property
-    def rows(self) -> Float[Tensor, "tokens dim"]:
-        """Of all images."""
-        unit = torch.nn.functional.normalize(self.cleaned[0], dim=-1)
-        return (unit - unit.mean(dim=(0, 1))).flatten(0, 1)
+        cleaned, self.outliers = clean_tokens(patches, grid=grid)
+        unit = torch.nn.functional.normalize(cleaned, dim=-1)
+        self.rows: Float[Tensor, "tokens dim"] = (unit - unit.mean(dim=(0, 1))).flatten(0, 1)
 
     @cached_property
     def products(self) -> Float[Tensor, "tokens tokens"]:
@@ -88,7 +80,7 @@ def centred_direction(
     attention, if given, without outliers (they attract attention without being foreground). A negative sum flips; if it
     is 0, the paper's rule decides.
     """
-    outliers = tokens.cleaned[1]
+    outliers = tokens.outliers
     lengths = tokens.rows.norm(dim=-1, keepdim=True)
     scale = (lengths > FLAT) / lengths.clamp_min(FLAT)
     vector = _left_singular_vector(tokens.rows * scale, rank=1, products=lambda: scale * tokens.products * scale.mT)
@@ -171,10 +163,7 @@ def leading_eigenvectors(
 
 
 def _left_singular_vector(rows: Tensor, *, rank: int, products: Callable[[], Tensor] | None = None) -> Tensor:
-    """The left singular vector of the `rank`-th largest singular value, largest entry positive; 0 where that is 0.
-
-    `products` gives those of each row with each, if they are known.
-    """
+    """The left singular vector of the `rank`-th largest singular value, largest entry positive; 0 where that is 0."""
     count, dim = rows.shape
     if min(count, dim) < rank:
         return rows.new_zeros(count)

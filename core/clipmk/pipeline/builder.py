@@ -97,16 +97,14 @@ class ExplanationBuilder:
     def _in_words(self) -> Callable[[int], tuple[records.LanguageConcept, ...]]:
         """`language` as records, none of them mutual; made once for many images."""
         texts = self.vocabulary.descriptors
-
-        def in_words(number: int) -> tuple[records.LanguageConcept, ...]:
-            return tuple(
+        return lru_cache(LANGUAGES_KEPT)(
+            lambda number: tuple(
                 records.LanguageConcept(rank=rank, text=texts[i], cosine=cosine, mutual=False)
                 for rank, (i, cosine) in enumerate(
                     zip(*map(torch.Tensor.tolist, self.language(number)), strict=True), 1
                 )
             )
-
-        return lru_cache(LANGUAGES_KEPT)(in_words)
+        )
 
     @cached_property
     def swapped(self) -> list[int]:

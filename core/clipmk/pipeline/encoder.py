@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -161,14 +161,9 @@ class BatchEncoder:
             with worker_threads(SIDE_BY_SIDE) as (threads,):
                 yield from begun_ahead(self.encode, batches, threads, ahead=SIDE_BY_SIDE + 1)
             return
-        waiting: _InFlight | None = None
-        for batch in batches:
-            begun = self._begin(batch)
-            if waiting is not None:
-                yield self._finish(waiting)
-            waiting = begun
-        if waiting is not None:
-            yield self._finish(waiting)
+        for begun, _ in pairwise(chain(map(self._begin, batches), [None])):
+            if begun is not None:
+                yield self._finish(begun)
 
     def _begin(self, batch: ImageBatch) -> _InFlight:
         """Run the forwards of a batch and start to find its parts."""

@@ -41,6 +41,8 @@ class Segmentation:
     warnings: tuple[str, ...]
 
 
+Saliency = tuple[CentredTokens, "Float[Tensor, 'images patches']"]
+"""The tokens of images, and their saliency."""
 PartFinder = Callable[[NDArray[np.uint8], "Encoded"], Segmentation]
 """Finds the parts of one image: of its square, uint8 RGB (S, S, 3), and its forward (batch 1), on the CPU."""
 
@@ -82,9 +84,8 @@ def segment_variants(
     copies: Sequence[NDArray[np.uint8]] | None = None,
 ) -> list[tuple[Segmentation, ...]]:
     """Each image's parts by each variant; what variants share is computed once. See `segment` for the images."""
-    saliency: dict[str, Float[Tensor, "images patches"]] = {}
+    saliency: dict[str, Saliency] = {}
     found: dict[Hashable, list[Segmentation]] = {}
-    tokens = centred_tokens(encoded)
     for variant in variants:
         key, settings = variant.parts_key, variant.settings
         if key in found:
@@ -93,9 +94,8 @@ def segment_variants(
             found[key] = [variant.find(square, one) for square, one in zip(squares, encoded, strict=True)]
             continue
         if settings.foreground not in saliency:
-            saliency[settings.foreground] = find_saliency(encoded, settings, tokens)
-        known = saliency[settings.foreground]
-        found[key] = segment(squares, encoded, settings, copies=copies, saliency=known, tokens=tokens)
+            saliency[settings.foreground] = find_saliency(encoded, settings)
+        found[key] = segment(squares, encoded, settings, copies=copies, saliency=saliency[settings.foreground])
     return list(zip(*(found[variant.parts_key] for variant in variants), strict=True))
 
 
@@ -105,18 +105,15 @@ def segment(
     settings: Settings,
     *,
     copies: Sequence[NDArray[np.uint8]] | None = None,
-    saliency: Float[Tensor, "images patches"] | None = None,
-    tokens: CentredTokens | None = None,
+    saliency: Saliency | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
     `squares` are uint8 RGB (S, S, 3), each `encoded` has batch 1. `copies`, uint8 RGB (W, W, 3), are what is divided
-    along its own edges; None: the squares. `saliency` is that of `find_saliency`, `tokens` are the `centred_tokens`, if
-    known already.
+    along its own edges; None: the squares. `saliency` is that of `find_saliency`, if known already.
     """
-    tokens = tokens or centred_tokens(encoded)
-    saliency = find_saliency(encoded, settings, tokens) if saliency is None else saliency
-    values = saliency.cpu().numpy().reshape(len(squares), *encoded[0].grid)
+    tokens, salient = saliency or find_saliency(encoded, settings)
+    values = salient.cpu().numpy().reshape(len(squares), *encoded[0].grid)
     warnings = () if values.any() else (NO_CONTRAST,)
     kept = [largest_components(mask, keep_second=settings.second_component) for mask in values > 0]
     masks = np.stack([mask for mask, _ in kept])
@@ -129,20 +126,14 @@ def segment(
     ]
 
 
-def centred_tokens(encoded: Sequence[Encoded]) -> CentredTokens:
-    """Of all images together (each of batch 1)."""
-    return CentredTokens(torch.cat([one.patches for one in encoded]), encoded[0].grid)
-
-
-def find_saliency(
-    encoded: Sequence[Encoded], settings: Settings, tokens: CentredTokens
-) -> Float[Tensor, "images patches"]:
-    """The saliency that `settings.foreground` names, fitted to all images together; `tokens` are theirs."""
+def find_saliency(encoded: Sequence[Encoded], settings: Settings) -> Saliency:
+    """The saliency that `settings.foreground` names, fitted to all images together (each of batch 1)."""
+    tokens = CentredTokens(torch.cat([one.patches for one in encoded]), encoded[0].grid)
     if settings.foreground == "eigenvector":
-        return second_eigenvector(tokens.patches)
+        return tokens, second_eigenvector(tokens.patches)
     attention = [one.attention for one in encoded if one.attention is not None]
     votes = torch.cat(attention) if len(attention) == len(encoded) else None
-    return centred_direction(tokens, attention=votes)
+    return tokens, centred_direction(tokens, attention=votes)
 
 
 def enlarge(mask_grid: NDArray[np.bool_], *, side: int) -> NDArray[np.bool_]:
