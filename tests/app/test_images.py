@@ -176,6 +176,14 @@ async def test_a_filter_says_what_is_wrong_and_where_while_it_is_typed(study: Pa
         assert "00000.jpg" in line(pilot.app, "▸")
 
 
+async def test_the_palette_and_help_know_the_keys(study: Path) -> None:
+    async with opened(study) as (pilot, _):
+        await press(pilot, "ctrl+p", *"sort by the next", "enter")
+        assert "▲" in seen(pilot.app)
+        await press(pilot, "question_mark")
+        assert "help: images" in seen(pilot.app)
+
+
 async def test_an_empty_result_says_so(study: Path) -> None:
     async with opened(study) as (pilot, _):
         await press(pilot, "slash", *"nowhere", "enter", "enter", "m", "N", "down")

@@ -32,7 +32,7 @@ def image_columns(table: ImageTable, names: Sequence[str]) -> list[Column]:
     if len(table.models) > 1:
         columns.append(Column("agree", -6, lambda row: _percent(row.agreement), 7, key="agree"))
     if len(names) > 1:
-        columns.append(Column("differs in", 12, lambda row: ", ".join(row.differs_in), 5, 4, "differs"))
+        columns.append(Column("differs in", 12, _difference, 5, 4, "differs"))
     return [*columns, Column("note", 6, lambda row: row.note, 4, 2, "note")]
 
 
@@ -113,9 +113,14 @@ def row_words(row: ImageRow, names: Sequence[str]) -> list[str]:
     """An image in lines: its name, truth and note; what the models say; where two of them differ."""
     truth = f"true class: {row.label}" if row.label else ""
     said = [f"{name}: {_result_words(result)}" for name, result in zip(names, row.results, strict=False)]
-    differs = f"mutual in one model only: {', '.join(row.differs_in)}" if row.differs_in else ""
+    differs = f"mutual in one model only: {differs}" if (differs := _difference(row)) else ""
     facts = filter(None, (MARKED if row.marked else "", row.key, truth, row.note))
     return [" · ".join(facts), "   ".join(said), differs]
+
+
+def _difference(row: ImageRow) -> str:
+    """The concepts that are mutual in one of two models only, once both have answered."""
+    return ", ".join(row.differs_in) if all(result.predicted for result in row.results) else ""
 
 
 def _result_words(result: ImageResult) -> str:

@@ -57,8 +57,8 @@ class Commands(Provider):
             yield Hit(1 / (1 + place), name, command.run, text=command.name, help=command.help)
 
     def actions(self) -> list[_Command]:
-        """Actions with their keys, if the palette is above the main screen."""
-        if not self.screen.query(Panes):
+        """Actions with their keys, if the palette is above the main screen or the table of images."""
+        if not self.screen.query("Panes, RowTable"):
             return []
         bindings = [one for one in type(self.screen).BINDINGS if isinstance(one, Binding) and one.tooltip]
         run, keys = self.screen.run_action, partial(keys_of, self.screen)

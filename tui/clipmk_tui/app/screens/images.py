@@ -193,7 +193,7 @@ class ImagesScreen(Screen[None]):
             f"{len(places):,} of {every}" if here.filter else every,
             "" if wrong is None else f"{wrong:,} wrong in {self._names[0]}",
             f"filter: {here.filter}" if here.filter else "",
-            f"explained {self._progress} ({keys_of(self, 'images.pause')})" if self._progress else "",
+            f"explained {self._progress} · {keys_of(self, 'images.pause')} pauses or goes on" if self._progress else "",
         ]
         view = here.view if here.view in {"images", "models"} else f"{here.view} of {' and '.join(self._names)}"
         self._title.update(Text.assemble((view, "bold"), "  ", printable(" · ".join(filter(None, facts)))))
