@@ -76,7 +76,7 @@ async def test_help_is_left_by_every_key_that_means_it(key: str) -> None:
 
 
 def test_every_pane_has_a_text() -> None:
-    assert set(PANES) == {"image", "models", "predictions", "concepts", "comparison", "difference"}
+    assert set(PANES) == {"image", "images", "models", "predictions", "concepts", "comparison", "difference"}
 
 
 def test_every_sign_of_a_concept_is_explained_with_its_word() -> None:
