@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _DIFFERENT = ("a != b", "only a", "only b", "")  # filters that the difference goes through
 _REFRESH = 0.4  # seconds between drawings of a table that is being filled
-_ADVICE = 3  # sentences of advice at most
+_ADVICE = 4  # sentences of advice at most, a line each
 _VIEWS = {
     "images": "",
     "models": "enter: its classes   d: images on which it differs from the first model (a)",
@@ -316,7 +316,7 @@ class ImagesScreen(Screen[None]):
             model = self._listed[self.rows.cursor]["model"]
             if model != here.model:
                 self._go(deeper=True, view="images", other=model, filter=_DIFFERENT[0])
-        elif here.other is None:
+        elif here.other is None and self.table is not None:
             self._say("there is one model: mark another one, or choose it among the models of a study")
         else:
             now = next(one for one in _DIFFERENT if here.filter.endswith(one))
