@@ -217,6 +217,8 @@ def test_damaged_shards_are_left_out_and_named(copy: StudyFolder) -> None:
 def test_what_is_not_a_study_is_refused(copy: StudyFolder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not a study: it has no study\.json"):
         StudyTable(tmp_path)
+    with pytest.raises(InputError, match=r"study\.json' is not a study"):
+        StudyTable(copy.manifest)
     copy.manifest.write_text(
         copy.manifest.read_text(encoding="utf-8").replace('"format": 2', '"format": 9'), encoding="utf-8"
     )

@@ -76,6 +76,8 @@ def test_the_reader_of_a_dataset_is_made_again_from_what_a_study_keeps_of_it(
     assert (world.info.root, reader_of(world.info)) == (None, world.reader)
     with pytest.raises(InputError, match="does not exist"):
         reader_of(replace(info, root=None, name="gone"))
+    with pytest.raises(InputError, match=r"dataset '.*/nowhere' is not where it was; move it back"):
+        reader_of(replace(info, root=str(tmp_path / "nowhere"), name="gone"))
 
 
 def test_the_exported_world_brings_its_labels(tmp_path: Path) -> None:

@@ -220,6 +220,8 @@ def test_marks_and_notes_of_people_are_shown_and_damaged_ones_named(study: Resul
     assert "<i>look" not in page
     notes.write_bytes(b"\xff\xfe\xff")
     assert "notes.csv&#39; is malformed" in write_report(results).read_text(encoding="utf-8")
+    notes.write_text("path,note\n", encoding="utf-8")
+    assert "have other columns than image, mark, note" in write_report(results).read_text(encoding="utf-8")
 
 
 def test_the_page_says_how_many_pictures_are_left_out(page: str) -> None:

@@ -72,7 +72,12 @@ def open_dataset(names: str | Sequence[str], *, limit: int | None = None, column
 def reader_of(info: DatasetInfo) -> Reader:
     """Decodes the images of a dataset that was opened before; its paths are those of `Entry`."""
     if info.root is None or not os.path.isdir(info.root):  # noqa: PTH112 - rendered, moved, or of an older version
-        return open_dataset(info.name, limit=1).reader
+        try:
+            return open_dataset(info.name, limit=1).reader
+        except InputError as reason:
+            if info.root is None:
+                raise
+            raise InputError(f"dataset {quoted(info.root)} is not where it was; move it back") from reason
     from clipmk.datasets import entries, parquet  # noqa: PLC0415 - pyarrow
 
     return entries.FileReader(info.root) if info.column is None else parquet.ParquetReader(info.root, info.column)

@@ -187,7 +187,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read a study's manifest; InputError if it is missing, damaged, or has another format."""
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError as reason:
+    except (FileNotFoundError, NotADirectoryError) as reason:
         raise InputError(f"{quoted(path.parent)} is not a study: it has no {path.name}") from reason
     except (OSError, ValueError, RecursionError) as reason:
         raise InputError(f"manifest {quoted(path)} cannot be read: {cause(reason)}{_REMEDY}") from reason

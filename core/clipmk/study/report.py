@@ -21,6 +21,7 @@ from clipmk.study.schema import TableRow
 from clipmk.system.files import make_folder, write_text
 from clipmk.system.locations import assets_dir
 from clipmk.system.rows import read_rows
+from clipmk.system.text import quoted
 
 PAGE: Final = "index.html"
 CUES_SHOWN: Final = 60  # most lines of either table of cues
@@ -85,7 +86,10 @@ def _notes(results: Results) -> text_tables.TextTable:
     if path.exists():
         try:
             named, lines = read_rows(path, limit=NOTES_BYTES, noun="notes", error=InputError)
-            rows = [tuple(map(str, line)) for line in lines] if tuple(named) == columns else []
+            if tuple(named) == columns:
+                rows = [tuple(map(str, line)) for line in lines]
+            else:
+                warning = f"notes {quoted(path)} have other columns than {', '.join(columns)}"
         except InputError as reason:
             warning = str(reason)
     return text_tables.TextTable(warning, columns, tuple(rows), text_columns=(0, 1, 2))
