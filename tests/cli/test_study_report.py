@@ -107,6 +107,15 @@ def test_every_number_is_written_as_csv(folder: StudyFolder, clipmk: Runner, tmp
     assert {line["table"] for line in lines} == lists.keys()
 
 
+def test_numbers_of_a_study_that_cannot_be_written_are_printed_without_a_page(tmp_path: Path, clipmk: Runner) -> None:
+    root = write_study(tmp_path / "study", make_manifest(pool=FIVE[:1]), pool=FIVE[:1]).root
+    (root / "report").write_text("in the way")
+    ran = clipmk("study", "report", root, "--json")
+    assert (ran.status, json.loads(ran.out)["study"]["report"]) == (0, None)
+    assert "clipmk: warning: no page: " in ran.err
+    assert clipmk("study", "report", root).status == 1
+
+
 def test_what_to_do_comes_first(folder: StudyFolder, clipmk: Runner) -> None:
     ran = clipmk("study", "report", folder.root, "-q")
     said = [one.text for one in advice(read_results(folder))]

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clipmk.errors import UsageError
+from clipmk.errors import ClipmkError, InputError, UsageError
 from clipmk.study import text_tables
 from clipmk.study.advice import advice
 from clipmk.study.document import csv_files, csv_lines, results_document
@@ -27,7 +27,8 @@ Against = Literal["paper"]
 
 NOTE: Final = (
     "m: seen concepts tied to the prediction; beats all: a larger m than any other class would have; strength: the "
-    "paper's MI; AUC is comparable within a family only; chance: as many random descriptors of the vocabulary"
+    "paper's MI; AUC is comparable within a family only; chance: as many random descriptors of the vocabulary; u: "
+    "concepts tied to each class; unpadded: AUC over the seen concepts alone"
 )
 _NAME: Final = 24  # most columns of a model's name
 _NARROW: Final = 10  # fewest columns that a name is folded to
@@ -51,7 +52,13 @@ def run(folder: Path, *, against: str | None, json: bool, csv: str | None, quiet
         results = read_results(StudyFolder(folder.expanduser()))
         from clipmk.study.report import write_report  # noqa: PLC0415 - not needed for the tables
 
-        target = write_report(results, against=wanted)
+        target, unwritten = None, ""
+        try:
+            target = write_report(results, against=wanted)
+        except ClipmkError as reason:
+            if isinstance(reason, InputError) or not (json or csv):
+                raise
+            unwritten = str(reason)  # the numbers are wanted, the study may be somebody else's
         if csv == "-":
             stream.write(csv_lines(results_document(results, against=wanted)))
         elif csv is not None:
@@ -60,7 +67,8 @@ def run(folder: Path, *, against: str | None, json: bool, csv: str | None, quiet
         put_tables(results, against=wanted, json=json, no_color=no_color, page=target)
     if not quiet:
         warn_unfinished(results)
-        say("note", f"report in {printable(str(target))}, its charts beside it")
+        said = f"report in {printable(str(target))}, its charts beside it"
+        say("warning" if unwritten else "note", f"no page: {unwritten}" if unwritten else said)
     return 0
 
 
