@@ -115,6 +115,10 @@ def test_a_probability_below_which_a_model_is_wrong_more_often_is_named() -> Non
     assert (found.kind, found.numbers["times"], found.numbers["threshold"]) == ("probability", 5.0, 0.6)
 
 
+def test_how_many_times_as_often_is_not_more_exact_than_it_can_be() -> None:
+    assert "above it for 0.1 %: 400 times as often." in only(distrust([wrong("a", wrong_above=0.001)])).text
+
+
 def test_a_model_that_is_never_wrong_above_has_no_ratio() -> None:
     found = only(distrust([wrong("a", wrong_above=0.0)]))
     assert found.text.endswith("wrong for 40.0 % of the images, above it for 0.0 %.")

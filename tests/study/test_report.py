@@ -419,6 +419,7 @@ def test_the_report_names_the_rivals_and_who_is_behind_whom(study: Results, page
     ):
         assert words in page
     assert "Behind the most accurate model of the family" in page
+    assert '<th scope="col">behind</th>' in page  # sorted as words
     assert "images that were fitted together count as one piece of evidence" in page
 
 

@@ -21,7 +21,8 @@ from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted
 
 NONE: Final = "–"  # where there is no number
-_WORDS: Final = ("concept", "to class", "most often predicted instead")  # columns of text besides the first
+_WORDS: Final = ("behind", "concept", "parts", "to class", "most often predicted instead")
+"""Columns of text besides the first."""
 CLASSES_SHOWN: Final = 40
 """Classes shown per model, in tables and pictures; of more, half as many from either end."""
 
