@@ -87,13 +87,21 @@ def test_blurring_the_planted_cue_flips_more_predictions_than_blurring_as_much_e
     assert 0 < first["check_p"] <= 1
 
 
-def test_what_a_check_found_is_kept_until_the_tables_are_written_again(planted: Results) -> None:
+def test_what_a_check_found_stays_when_the_tables_are_written_again(planted: Results) -> None:
+    before = planted.cues()
+    planted.folder.table("cues").unlink()
     again = read_results(planted.folder)
-    assert again.cues() == planted.cues()
-    assert results_document(again)["cues"] == planted.cues()
-    assert [row["blurred"] for row in planted.rows("cues") if row["q"] >= SIGNIFICANT] == [None] * (
-        len(planted.rows("cues")) - len(planted.cues())
-    )
+    assert again.cues() == before
+    assert results_document(again)["cues"] == before
+
+
+def test_a_damaged_table_of_checks_is_named(planted: Results) -> None:
+    path = planted.folder.table("cue_checks")
+    before = path.read_bytes()
+    path.write_bytes(before[:-9])
+    with pytest.raises(InputError, match=r"cue_checks\.parquet"):
+        planted.cues()
+    path.write_bytes(before)
 
 
 def test_words_of_ones_own_are_tested_and_checked_too(planted: Results) -> None:
@@ -140,16 +148,18 @@ def test_the_control_is_as_large_and_lies_in_other_parts_first() -> None:
 
 
 def test_only_the_first_cues_of_each_kind_are_checked(planted: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = planted.folder.table("cues").read_bytes()
+    before = planted.folder.table("cue_checks").read_bytes()
     monkeypatch.setattr(cue_check, "CHECKED", 1)
-    monkeypatch.setattr(cue_check._ModelCheck, "flips", lambda self, cue, count: dict.fromkeys(cue_check.CHECK, -1))
+    monkeypatch.setattr(cue_check._ModelCheck, "flips", lambda self, cue, count: dict.fromkeys(FLIPS, -1))
     check_cues(planted, count=1, device="cpu")
     for kind in (True, False):
         first, *others = [row for row in planted.cues() if misleads(row) is kind]
         assert first["blurred"] == -1
         assert all(row["blurred"] != -1 for row in others)
-    planted.folder.table("cues").write_bytes(before)
+    planted.folder.table("cue_checks").write_bytes(before)
 
+
+FLIPS = ("blurred", "flips", "control_flips", "check_p")
 
 Change = Callable[[Results, pytest.MonkeyPatch], Any]
 
@@ -186,9 +196,9 @@ def test_a_check_of_what_has_changed_is_refused(
 def test_a_study_of_some_classes_is_checked_with_these(planted: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     more = load_vocabulary("world").with_classes([*load_vocabulary("world").classes, "unicorn"])
     monkeypatch.setattr(cue_check, "load_vocabulary", lambda name: more)
-    before = planted.folder.table("cues").read_bytes()
+    before = planted.folder.table("cue_checks").read_bytes()
     check_cues(planted, count=20, device="cpu")
-    assert planted.folder.table("cues").read_bytes() == before
+    assert planted.folder.table("cue_checks").read_bytes() == before
 
 
 def test_a_check_with_other_weights_is_refused(planted: Results) -> None:
@@ -201,8 +211,8 @@ def test_a_check_with_other_weights_is_refused(planted: Results) -> None:
 def test_images_that_are_gone_are_left_out(planted: Results, tmp_path: Path) -> None:
     info = dataclasses.replace(planted.manifest.dataset, root=str(tmp_path))
     moved = dataclasses.replace(planted, manifest=dataclasses.replace(planted.manifest, dataset=info))
-    before = planted.folder.table("cues").read_bytes()
+    before = planted.folder.table("cue_checks").read_bytes()
     check_cues(moved, count=1, device="cpu")
     assert {row["blurred"] for row in planted.cues()} == {0}
     assert {row["check_p"] for row in planted.cues()} == {None}
-    planted.folder.table("cues").write_bytes(before)
+    planted.folder.table("cue_checks").write_bytes(before)

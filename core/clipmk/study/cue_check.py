@@ -6,9 +6,9 @@ parts around one that is drawn at random, and of what surrounds these parts wher
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +24,11 @@ from clipmk.pipeline.explainer import Explainer
 from clipmk.pipeline.grounding import Progress, no_progress
 from clipmk.pipeline.segmentation import masks_at
 from clipmk.settings import Settings
-from clipmk.study.cues import misleads
+from clipmk.study.cues import cue_checks, cue_key, misleads
 from clipmk.study.plan import PlannedImage, read_images
 from clipmk.study.run import locked
-from clipmk.study.schema import LANGUAGE, TABLES, TableRow, images_schema
-from clipmk.study.tables import shards_done, tables_made_of
-from clipmk.system.parquet import open_table, read_table, table_writer
+from clipmk.study.schema import CUE_CHECKS, LANGUAGE, TableRow, images_schema
+from clipmk.system.parquet import open_table, read_table, write_rows
 from clipmk.system.serialization import from_plain
 from clipmk.system.text import quoted
 from clipmk.vocabulary.vocabulary import Vocabulary, load_vocabulary
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from clipmk.study.results import Results
 
 CHECKED: Final = 5  # cues that are checked per model: so many that mislead, and so many that support
-KEY: Final = ("model", "parts", "class", "text", "asked")
-CHECK: Final = ("blurred", "flips", "control_flips", "check_p")
 
 
 def check_cues(
@@ -50,7 +47,7 @@ def check_cues(
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> None:
-    """Blur the first found cues of each model in up to `count` of their images, and keep the flips in the table `cues`.
+    """Blur the first found cues of each model in up to `count` of their images, and keep the flips in `CUE_CHECKS`.
 
     They are kept as soon as a model is done, so that little is lost where `progress` raises an exception.
     Raises `InputError` if the dataset or the vocabulary is no longer what the study saw, `ModelError` if a model is not
@@ -65,11 +62,11 @@ def check_cues(
                 continue
             progress(f"loading {model}", 0, 0)
             check = _ModelCheck(results, model, device)
-            found: dict[tuple[Any, ...], TableRow] = {}
+            checked = list[TableRow]()
             for cue in chosen:
-                progress(f"cues of {model}", len(found), len(chosen))
-                found[tuple(cue[name] for name in KEY)] = check.flips(cue, count)
-            _keep(results, found)
+                progress(f"cues of {model}", len(checked), len(chosen))
+                checked.append(cue | check.flips(cue, count))
+            _keep(results, checked)
 
 
 def elsewhere(
@@ -104,7 +101,7 @@ class _ModelCheck:
             self._rows = pa.concat_tables([group.filter(pc.equal(group["model"], model)) for group in groups])
 
     def flips(self, cue: TableRow, count: int) -> TableRow:
-        """The columns of the table `cues` that say what blurring it did."""
+        """The columns of `CUE_CHECKS` that say what blurring it did."""
         from scipy.stats import binomtest  # noqa: PLC0415 - slow to import
 
         images = evenly_spread(self._images(cue), count)
@@ -164,15 +161,8 @@ def _vocabulary(results: Results, model: str) -> Vocabulary:
     return found
 
 
-def _keep(results: Results, found: dict[tuple[Any, ...], TableRow]) -> None:
-    """Write what was found into the table `cues`."""
-    folder, manifest, schema = results.folder, results.manifest, TABLES["cues"]
-    table = read_table(folder.table("cues"), schema)
-    keys = list(zip(*(table[name].to_pylist() for name in KEY), strict=True))
-    for name in CHECK:
-        values = [found.get(key, {name: old})[name] for key, old in zip(keys, table[name].to_pylist(), strict=True)]
-        table = table.set_column(
-            schema.get_field_index(name), schema.field(name), pa.array(values, schema.field(name).type)
-        )
-    with table_writer(folder.table("cues"), schema, tables_made_of(manifest, shards_done(folder, manifest))) as writer:
-        writer.write_table(table)
+def _keep(results: Results, found: Sequence[TableRow]) -> None:
+    """Add rows to `CUE_CHECKS`, in place of older ones about the same cues."""
+    rows = cue_checks(results.folder) | {cue_key(row): row for row in found}
+    kept = [{name: row[name] for name in CUE_CHECKS.names} for row in rows.values()]
+    write_rows(kept, results.folder.table("cue_checks"), CUE_CHECKS, results.manifest.made_of())

@@ -5,7 +5,7 @@ images of one prediction a concept is mutual exactly where the image shows it, a
 says that the concept misleads to this class. Texts that are not tied to a class have no table with it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,11 @@ import pyarrow.compute as pc
 
 from clipmk.concepts.contingency import fisher_p, odds_ratio, share_difference
 from clipmk.study.concepts import ConceptCounts
-from clipmk.study.schema import TABLES, TableRow
+from clipmk.study.manifest import StudyFolder
+from clipmk.study.schema import CUE_CHECKS, TABLES, TableRow
+from clipmk.system.parquet import read_table
+
+CueKey = tuple[Any, ...]
 
 SIGNIFICANT: Final = 0.05  # q below which a cue counts as found
 FEWEST: Final = 10
@@ -48,13 +52,31 @@ def cue_table(counts: ConceptCounts, model: str, parts: str) -> pa.Table:
     for name, estimates in (("odds_ratio", odds_ratio(*cells)), ("error_difference", share_difference(*cells))):
         columns |= zip((name, f"{name}_low", f"{name}_high"), estimates, strict=True)
     schema = TABLES["cues"]
-    return pa.table([columns.get(name, pa.nulls(len(p))) for name in schema.names], schema=schema)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def found_cues(table: pa.Table) -> list[TableRow]:
-    """Rows of the table `cues` with q below `SIGNIFICANT`: those that mislead first, then those that support, by q."""
-    rows: list[TableRow] = table.filter(pc.less(table["q"], SIGNIFICANT)).to_pylist()
+def found_cues(folder: StudyFolder) -> list[TableRow]:
+    """Rows of the table `cues` with q below `SIGNIFICANT`, and of `CUE_CHECKS`, nulls where a cue was not checked.
+
+    Those that mislead come first, then those that support, by q. `InputError` if a table is damaged.
+    """
+    table, checks = read_table(folder.table("cues"), TABLES["cues"]), cue_checks(folder)
+    unchecked = dict.fromkeys(CUE_CHECKS.names)
+    found: list[TableRow] = table.filter(pc.less(table["q"], SIGNIFICANT)).to_pylist()
+    rows = [unchecked | checks.get(cue_key(row), {}) | row for row in found]
     return sorted(rows, key=lambda row: (not misleads(row), row["q"], row["p"], -abs(row["error_difference"])))
+
+
+def cue_checks(folder: StudyFolder) -> dict[CueKey, TableRow]:
+    """Rows of `CUE_CHECKS`, none before a check; `InputError` if the table is damaged."""
+    path = folder.table("cue_checks")
+    rows: list[TableRow] = read_table(path, CUE_CHECKS).to_pylist() if path.is_file() else []
+    return {cue_key(row): row for row in rows}
+
+
+def cue_key(row: TableRow) -> CueKey:
+    """Which cue a row of `cues` or `CUE_CHECKS` is about."""
+    return tuple(row[name] for name in ("model", "parts", "class", "text", "asked"))
 
 
 def misleads(cue: TableRow) -> bool:

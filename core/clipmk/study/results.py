@@ -93,7 +93,7 @@ class Results:
 
     def cues(self) -> list[TableRow]:
         """Rows of the table `cues` that are found, see `cues.found_cues`; the table itself may be large."""
-        return found_cues(read_table(self.folder.table("cues"), TABLES["cues"]))
+        return found_cues(self.folder)
 
     @property
     def cues_tested(self) -> int:

@@ -13,6 +13,7 @@ A study folder:
     tables/language_counts.parquet    one row per model, part method and u (TABLES); where several u are named
     tables/wrong.parquet              one row per model, part method and measure (TABLES)
     tables/cues.parquet               one row per model, part method, predicted class and text (TABLES)
+    tables/cue_checks.parquet         one row per cue that `clipmk study cues --check` has blurred (CUE_CHECKS)
     tables/images.parquet             all shards in the order of the plan, model by model (IMAGE, SWAPPED)
     report/                           index.html and SVG files, written by `clipmk study report`
 
@@ -59,6 +60,10 @@ TABLES = {
     for name in ("cues", "concepts", "asked", "language_counts", "wrong", "classes", "models")
 }
 """Tables of rows that fit into memory, in the order in which they are written."""
+
+
+CUE_CHECKS = pa.schema(_fields("cue_checks"))
+"""What does not follow from the shards: it stays when the tables are written again."""
 
 
 def image_schema(asks: Sequence[str]) -> pa.Schema:

@@ -27,7 +27,7 @@ from clipmk.system.files import write_text
 from clipmk.system.parquet import is_intact, read_table, table_writer, write_rows
 from clipmk.system.rows import csv_text
 
-_VERSION: Final = 4  # raised when the columns of a table change: tables of an older version are written again
+_VERSION: Final = 5  # raised when the columns of a table change: tables of an older version are written again
 _ROWS: Final = 8192
 """Least rows in a row group of the table of images, but for the last of a model: many small ones are slow to open."""
 
