@@ -161,6 +161,7 @@ async def test_delete_removes_what_was_asked_and_undo_asks_again(album: Path) ->
         await press(pilot, "a", *typed("fog"), "enter", "u", "u")
         assert screen.state.asks == ("snow", "fog", "ice")
         assert screen.state.left_out == ()
+        await settled(pilot)  # the tree has the rows of the last answer
         assert screen.state.explanation is not None
         screen.panes.concepts.concept_tree.select(screen.state.explanation.vision_concepts[0].text)
         await press(pilot, "delete")

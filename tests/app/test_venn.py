@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import samples
-from app_harness import FakeEngine, Host, burst, lines, press, processed, running, seen, settled
+from app_harness import FakeEngine, Host, burst, lines, press, processed, running, seen, settled, until
 from clipmk.explanation import Explanation
 from clipmk.output.sentences import beaten
 from clipmk.records import VisionConcept
@@ -148,6 +148,11 @@ async def test_what_is_left_out_is_not_mutual_and_the_numbers_are_those_of_the_r
         assert "nothing is left out here" in lines(pilot.app)[0]
 
 
+def compared(engine: FakeEngine) -> list[str | None]:
+    """The classes for which models were compared."""
+    return [request.target for request in engine.asked if isinstance(request, protocol.Compare)]
+
+
 async def test_a_class_still_to_be_explained_is_neither_drawn_nor_written_nor_compared(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
@@ -163,14 +168,12 @@ async def test_a_class_still_to_be_explained_is_neither_drawn_nor_written_nor_co
             await pilot.pause(0.1)
             assert "still explaining" in seen(pilot.app)
             pilot.app.clear_notifications()
-        for key in ("d", "c"):
+        for count, key in enumerate(("d", "c"), start=1):
             burst(pilot, key)
-            await processed(pilot)
+            await until(lambda count=count: compared(engine) == [None] * count)
             assert pilot.app.screen is not screen
             burst(pilot, "escape")
             await processed(pilot)
-        asked = [request.target for request in engine.asked if isinstance(request, protocol.Compare)]
-        assert asked == [None, None]
         assert screen.state.target == "wolf"
         engine.gate.set()
         await settled(pilot)

@@ -59,12 +59,13 @@ def test_rows_are_those_of_the_tables(study: tuple[StudyFolder, Manifest], parts
     folder, manifest = study
     table = StudyTable(folder.root, parts)
     assert (table.warnings, len(table), table.models) == ([], 60, tuple(one.id for one in manifest.models))
+    expected = {model: rows_of(folder, model, parts) for model in table.models}
     for a, b in itertools.permutations(table.models, 2):
         table.use(a, b)
         for place, shown in enumerate(content(table)):
             assert (shown.key, shown.place) == (f"{place:05d}.jpg", place)
             for model, result in zip((a, b), shown.results, strict=True):
-                row = rows_of(folder, model, parts)[place]
+                row = expected[model][place]
                 names = (
                     "correct",
                     "predicted",
@@ -77,7 +78,7 @@ def test_rows_are_those_of_the_tables(study: tuple[StudyFolder, Manifest], parts
                 )
                 assert result == tuple(row[name] for name in names)
                 assert shown.label == row["label"]
-            found = [rows_of(folder, model, parts)[place] for model in (a, b)]
+            found = [expected[model][place] for model in (a, b)]
             mutual = [
                 {t for t, m in zip(one["vision_concepts"] or (), one["mutual"] or (), strict=True) if m}
                 for one in found

@@ -136,7 +136,7 @@ def test_a_dataset_that_moved_leaves_all_out_with_the_reason(results: Results, t
     groups = wrong_groups(results)
     left_out = add_cards(results, groups)
     assert len(left_out.unreadable) == 7
-    assert "'scenes' does not exist" in left_out.unreadable[0]
+    assert "is not where it was; move it back" in left_out.unreadable[0]
     assert not any(group.cards for group in groups)
 
 
