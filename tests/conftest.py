@@ -61,6 +61,13 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_config_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPMK_CONFIG", str(tmp_path_factory.mktemp("config") / "config.toml"))
+        yield
+
+
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, _cache: Path) -> None:
     """No config, no variable of ours, a cache of this test run, nothing downloaded, a working folder of our own."""

@@ -37,6 +37,8 @@ from clipmk_tui.app.screens.settings import SettingsScreen
 from clipmk_tui.app.screens.venn import VennScreen
 from clipmk_tui.app.screens.write import WriteScreen
 
+pytestmark = pytest.mark.usefixtures("clean")  # random keys reach the settings, which are kept
+
 SCREENS = {
     "help": lambda: HelpScreen("image", "", [], []),
     "picker": lambda: PickerScreen([Item("a.png", None)]),

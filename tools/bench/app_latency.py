@@ -148,8 +148,8 @@ def keys(runs: int) -> dict[str, list[Reply]]:
     with tempfile.TemporaryDirectory() as folder:
         app = terminal(folder)
         try:
-            app.read(until=says("chance"))
-            app.press(".", until=says("chance"))
+            app.read(until=says("recover"))
+            app.press(".", until=says("recover"))
             app.press(",")
             app.press("\x1b[B")
             for _ in range(runs):
@@ -165,7 +165,7 @@ def keys(runs: int) -> dict[str, list[Reply]]:
                 name = f"{'first' if number == 0 else 'more'} words of one's own, to row and map"
                 found.setdefault(name, []).append(app.press("\r", until=lambda written: b"map" in written))
             for _ in range(min(runs, 10)):
-                found.setdefault("next image, explained", []).append(app.press("n", until=says("chance")))
+                found.setdefault("next image, explained", []).append(app.press("n", until=says("recover")))
                 found.setdefault("previous image, at hand", []).append(app.press("p"))
             found["nothing, for a while"] = [app.read()]
         finally:
