@@ -73,3 +73,10 @@ def test_notes_lie_in_the_folder_hidden(tmp_path: Path) -> None:
     table.notes.write("sub/a.png", "look again")
     assert (tmp_path / FOLDER_NOTES).is_file()
     assert make(tmp_path)[0].row(1).note == "look again"
+
+
+def test_names_are_below_the_folder_even_if_it_was_named_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pictures")
+    table = GrowingTable(tmp_path / "pictures", [(str(tmp_path / "link" / "a.png"), None)], ["m"])
+    assert table.row(0).key == "a.png"

@@ -26,7 +26,10 @@ class GrowingTable(ImageTable):
     def __init__(self, folder: str | Path, images: Sequence[tuple[str, str | None]], models: Sequence[str]) -> None:
         self.paths = [path for path, _ in images]
         self._places = {path: place for place, path in enumerate(self.paths)}
-        names = pa.array([encodable(os.path.relpath(path, folder)) for path in self.paths], pa.string())
+        split = [os.path.split(path) for path in self.paths]
+        root, real = os.path.realpath(folder), {parent: os.path.realpath(parent) for parent, _ in split}  # links
+        keys = (os.path.relpath(f"{real[parent]}{os.sep}{name}", root) for parent, name in split)
+        names = pa.array([encodable(key) for key in keys], pa.string())
         truth = pa.array([label for _, label in images], pa.string())
         notes = Notes(Path(folder) / FOLDER_NOTES)
         super().__init__(pa.chunked_array([names]), pa.chunked_array([truth]), models, notes)
