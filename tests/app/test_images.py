@@ -107,12 +107,17 @@ async def test_a_folder_is_explained_in_its_table_and_an_image_opens_and_comes_b
         assert [one for one in engine.asked if isinstance(one, protocol.ExplainImages)] == asked
 
 
+async def begin_filling(engine: FakeEngine, pilot: Pilot[Any]) -> None:
+    """Open the table; the engine answers once its gate is open."""
+    engine.gate.clear()
+    burst(pilot, "i")
+    await until(lambda: isinstance(engine.asked[-1], protocol.ExplainImages))
+
+
 async def test_what_is_asked_meanwhile_goes_first_and_the_table_goes_on_after_it(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, main):
-        engine.gate.clear()
-        burst(pilot, "i")
-        await until(lambda: isinstance(engine.asked[-1], protocol.ExplainImages))
+        await begin_filling(engine, pilot)
         task = main.panes.run_worker(main.panes.questions.explanation("other.png", VIT, None))
         await until(lambda: any(isinstance(one, protocol.ExplainImages) for one in engine.cancelled))
         assert isinstance(engine.asked[-1], protocol.Explain)
@@ -126,9 +131,7 @@ async def test_what_is_asked_meanwhile_goes_first_and_the_table_goes_on_after_it
 async def test_filling_can_be_paused_and_an_image_that_fails_says_why(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, _):
-        engine.gate.clear()
-        burst(pilot, "i")
-        await until(lambda: isinstance(engine.asked[-1], protocol.ExplainImages))
+        await begin_filling(engine, pilot)
         burst(pilot, "space")
         await until(lambda: "explained 0/4 paused" in title(pilot))
         engine.failures[str(album / "b.png")] = InputError("b.png is truncated")

@@ -246,6 +246,21 @@ def test_one_model_two_images_no_labels(tmp_path: Path) -> None:
         assert table.concept_counts(np.array([0, 1]))[0].mutual_b == 0
 
 
+def begun_study(root: Path, spec: str) -> StudyFolder:
+    """The manifest and plan of a study of which nothing is explained."""
+    folder = StudyFolder(root)
+    root.mkdir()
+    request = StudyRequest(
+        folder=folder,
+        dataset=open_dataset(spec),
+        models=(),
+        vocabulary=load_vocabulary("world"),
+        settings=preset("default"),
+    )
+    resolve_manifest(request, models(THREE))
+    return folder
+
+
 def test_images_of_every_kind_of_dataset_can_be_opened(tmp_path: Path) -> None:
     images = tmp_path / "images" / "cat"
     images.mkdir(parents=True)
@@ -253,17 +268,7 @@ def test_images_of_every_kind_of_dataset_can_be_opened(tmp_path: Path) -> None:
         Image.new("RGB", (20, 10), "red").save(images / name)
     shutil.make_archive(str(tmp_path / "shard"), "tar", tmp_path / "images")
     for number, spec in enumerate([str(images.parent), str(tmp_path / "shard.tar"), "world:test?scenes=2&size=32"]):
-        folder = StudyFolder(tmp_path / f"study {number}")
-        folder.root.mkdir()
-        request = StudyRequest(
-            folder=folder,
-            dataset=open_dataset(spec),
-            models=(),
-            vocabulary=load_vocabulary("world"),
-            settings=preset("default"),
-        )
-        resolve_manifest(request, models(THREE))
-        table = StudyTable(folder.root)
+        table = StudyTable(begun_study(tmp_path / f"study {number}", spec).root)
         paths = [table.image(place) for place in (0, 1)]
         sizes = [read_picture(path).image.size for path in paths]
         assert sizes == [(32, 32) if number == 2 else (20, 10)] * 2
@@ -274,17 +279,8 @@ def test_images_of_every_kind_of_dataset_can_be_opened(tmp_path: Path) -> None:
 def test_an_image_that_is_gone_is_an_error_of_the_image(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     shutil.make_archive(str(tmp_path / "shard"), "tar", tmp_path)
-    folder = StudyFolder(tmp_path / "study")
-    folder.root.mkdir()
     spec = str(tmp_path / "shard.tar")
-    request = StudyRequest(
-        folder=folder,
-        dataset=open_dataset(spec),
-        models=(),
-        vocabulary=load_vocabulary("world"),
-        settings=preset("default"),
-    )
-    resolve_manifest(request, models(THREE))
+    folder = begun_study(tmp_path / "study", spec)
     Path(spec).write_bytes(b"")
     with pytest.raises(ImageError, match="is truncated"):
         StudyTable(folder.root).image(0)

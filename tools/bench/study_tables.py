@@ -24,6 +24,7 @@ from clipmk.study.run import run_study
 from clipmk.study.tables import write_tables
 from clipmk.study.wrong import wrong_rows
 from clipmk.vocabulary.vocabulary import load_vocabulary
+from study import seconds
 
 TIMED = ("wrong_rows", "cue_table", "ConceptCounts.add")
 
@@ -75,13 +76,6 @@ def time_tables(folder: StudyFolder) -> dict[str, float]:
     ):
         spent["all tables"] = seconds(lambda: write_tables(folder, read_manifest(folder.manifest)))
     return spent
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
