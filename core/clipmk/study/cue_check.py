@@ -91,7 +91,7 @@ class _ModelCheck:
     def __init__(self, results: Results, model: str, device: str) -> None:
         manifest, self._plan = results.manifest, results.folder.plan
         backbone = load(model, device=device)
-        if all(one.weights_sha256 != backbone.info.weights_sha256 for one in manifest.models):
+        if {one.id: one.weights_sha256 for one in manifest.models}[model] != backbone.info.weights_sha256:
             raise InputError(f"model {quoted(model)} is no longer the one that was studied: its weights differ")
         self._settings = replace(from_plain(Settings, manifest.settings), fit="image")
         self._explainer = Explainer(backbone, _vocabulary(results, model), self._settings)

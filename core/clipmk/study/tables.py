@@ -4,7 +4,7 @@ Models and shards are read in the manifest's order, one shard in memory at a tim
 Nothing is random, no time is recorded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -130,9 +130,12 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
     the shards that exist. InputError if a shard or the D_y of a model is missing, damaged or of another version;
     ClipmkError if a table cannot be written.
     """
-    done = shards_done(folder, manifest)
+    done = {
+        model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
+        for model in manifest.models
+    }
     completeness = Completeness(sum(map(len, done.values())), len(manifest.models) * manifest.shards)
-    made_of = tables_made_of(manifest, done)
+    made_of = manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
     if unless_current and all(is_intact(folder.table(name), made_of) for name in ("images", *tables_of(manifest))):
         return completeness
     with (
@@ -151,19 +154,6 @@ def write_tables(folder: StudyFolder, manifest: Manifest, *, unless_current: boo
         if name != "cues":  # written already
             write_rows(tables.rows[name], folder.table(name), TABLES[name], made_of)
     return completeness
-
-
-def shards_done(folder: StudyFolder, manifest: Manifest) -> dict[str, list[int]]:
-    """Numbers of the shards that exist, per model."""
-    return {
-        model.id: [number for number in range(manifest.shards) if folder.shard(model.id, number).is_file()]
-        for model in manifest.models
-    }
-
-
-def tables_made_of(manifest: Manifest, done: Mapping[str, Sequence[int]]) -> str:
-    """What tables of these shards are made of."""
-    return manifest.made_of(manifest.models, list(done.values()), _VERSION, manifest.language_counts)
 
 
 def tables_of(manifest: Manifest) -> list[str]:
