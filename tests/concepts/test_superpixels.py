@@ -74,7 +74,7 @@ def test_parts_follow_true_parts_better_than_colour_kmeans_with_no_more_of_them(
         if not scene.parts:
             continue
         saliency = saliency_of(scene.object_mask)
-        labels = sp.superpixel_parts(scene.image, saliency).labels
+        labels = sp.superpixel_parts(sp.WorkingCopy(scene.image), saliency).labels
         ours += best_ious(labels, scene)
         simple += best_ious(colour_kmeans(scene, saliency, 8), scene)
         counts.append(labels.max())
@@ -88,7 +88,7 @@ def test_borders_follow_the_picture_and_not_the_patch_grid() -> None:
     image[13:51, 11:30] = RED
     image[13:51, 30:53] = WHITE
     mask = (image != GREEN).any(axis=-1)
-    labels = sp.superpixel_parts(image, saliency_of(mask)).labels
+    labels = sp.superpixel_parts(sp.WorkingCopy(image), saliency_of(mask)).labels
     assert labels.max() == 2
     for colour in (RED, WHITE):
         truth = (image == colour).all(axis=-1)
@@ -101,7 +101,7 @@ def test_every_size_of_square_works_and_keeps_its_size(side: int) -> None:
     image[side // 4 : -side // 4, side // 4 : side // 2] = RED
     image[side // 4 : -side // 4, side // 2 : -side // 4] = BLUE
     mask = (image != GREEN).any(axis=-1)
-    found = sp.superpixel_parts(image, saliency_of(mask))
+    found = sp.superpixel_parts(sp.WorkingCopy(image), saliency_of(mask))
     assert found.labels.shape == (side, side)
     assert found.labels.max() == 2
     assert ((found.labels > 0) & mask).sum() / ((found.labels > 0) | mask).sum() > 0.8
@@ -110,17 +110,17 @@ def test_every_size_of_square_works_and_keeps_its_size(side: int) -> None:
 def test_the_same_picture_gives_the_same_parts() -> None:
     scene = next(iter(render_scenes("val", count=1, size=64, start=3)))
     saliency = saliency_of(scene.object_mask)
-    one, other = (sp.superpixel_parts(scene.image, saliency).labels for _ in range(2))
+    one, other = (sp.superpixel_parts(sp.WorkingCopy(scene.image), saliency).labels for _ in range(2))
     assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 4])
 def test_there_are_never_more_parts_than_the_limit(limit: int) -> None:
     for scene in render_scenes("val", count=4, size=64, start=20):
-        labels = sp.superpixel_parts(scene.image, saliency_of(scene.object_mask), limit=limit).labels
+        labels = sp.superpixel_parts(sp.WorkingCopy(scene.image), saliency_of(scene.object_mask), limit=limit).labels
         assert 1 <= labels.max() <= limit
     with pytest.raises(ValueError, match="limit is 0; it must be at least 1"):
-        sp.superpixel_parts(canvas(), np.ones((8, 8)), limit=0)
+        sp.superpixel_parts(sp.WorkingCopy(canvas()), np.ones((8, 8)), limit=0)
 
 
 def test_similar_pieces_that_are_apart_are_one_part() -> None:
@@ -129,27 +129,25 @@ def test_similar_pieces_that_are_apart_are_one_part() -> None:
     image[20:44, 44:56] = RED
     image[26:38, 20:44] = WHITE
     saliency = saliency_of((image != GREEN).any(axis=-1))
-    assert sp.superpixel_parts(image, saliency).labels.max() == 2
+    assert sp.superpixel_parts(sp.WorkingCopy(image), saliency).labels.max() == 2
 
 
 def test_patch_features_keep_apart_what_is_alike_in_colour_only() -> None:
     image = canvas()
     image[24:40, 0:16], image[24:40, 48:64] = RED, RED
-    mask = (image != GREEN).any(axis=-1)
+    copy, saliency = sp.WorkingCopy(image), saliency_of((image != GREEN).any(axis=-1))
     kinds = torch.tensor(np.random.default_rng(0).standard_normal((3, 12)))
     kind = torch.zeros(8, 8, dtype=torch.int64)
     kind[3:5, :2], kind[3:5, 6:] = 1, 2
-    saliency = saliency_of(mask)
-    assert sp.superpixel_parts(image, saliency).labels.max() == 1
-    assert (
-        sp.superpixel_parts(image, saliency, tokens=CentredTokens(kinds[kind.ravel()][None], kind.shape)).labels.max()
-        == 2
-    )
+    assert sp.superpixel_parts(copy, saliency).labels.max() == 1
+    assert sp.superpixel_parts(copy, saliency, tokens=tokens_of(kinds, kind)).labels.max() == 2
     kind[3:5, 6:] = 1
-    assert (
-        sp.superpixel_parts(image, saliency, tokens=CentredTokens(kinds[kind.ravel()][None], kind.shape)).labels.max()
-        == 1
-    )
+    assert sp.superpixel_parts(copy, saliency, tokens=tokens_of(kinds, kind)).labels.max() == 1
+
+
+def tokens_of(kinds: torch.Tensor, kind: torch.Tensor) -> CentredTokens:
+    """Patches of some kinds, (kinds, dim), on a grid of their numbers."""
+    return CentredTokens(kinds[kind.ravel()][None], (kind.shape[0], kind.shape[1]))
 
 
 def test_the_feature_map_keeps_the_distances_of_low_rank_tokens_up_to_scale() -> None:
@@ -180,13 +178,13 @@ def test_tokens_that_are_all_alike_have_an_empty_feature_map(count: int) -> None
 def test_parts_are_numbered_by_falling_area() -> None:
     image = canvas()
     image[8:56, 8:24], image[8:56, 24:48], image[8:56, 48:56] = RED, BLUE, WHITE
-    labels = sp.superpixel_parts(image, saliency_of((image != GREEN).any(axis=-1))).labels
+    labels = sp.superpixel_parts(sp.WorkingCopy(image), saliency_of((image != GREEN).any(axis=-1))).labels
     assert [labels[32, 36], labels[32, 16], labels[32, 52]] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("level", [-1.0, 0.0])
 def test_nothing_salient_makes_the_whole_picture_one_part_with_a_warning(level: float) -> None:
-    found = sp.superpixel_parts(canvas(), np.full((8, 8), level))
+    found = sp.superpixel_parts(sp.WorkingCopy(canvas()), np.full((8, 8), level))
     assert (found.labels == 1).all()
     assert found.warnings == (sp.NOTHING_SALIENT,)
 
@@ -194,7 +192,7 @@ def test_nothing_salient_makes_the_whole_picture_one_part_with_a_warning(level: 
 def test_a_blank_picture_is_one_part_where_it_is_salient() -> None:
     saliency = np.full((8, 8), -1.0)
     saliency[2:4, 2:4] = 1.0
-    found = sp.superpixel_parts(canvas(), saliency)
+    found = sp.superpixel_parts(sp.WorkingCopy(canvas()), saliency)
     assert found.labels.max() == 1
     assert (found.labels > 0)[16:32, 16:32].mean() > 0.8
     assert (found.labels > 0).mean() < 0.15
@@ -208,7 +206,7 @@ def test_a_blank_picture_is_one_part_where_it_is_salient() -> None:
     st.integers(1, 14),
 )
 def test_any_picture_has_parts_numbered_without_a_gap(image: np.ndarray, saliency: np.ndarray, limit: int) -> None:
-    found = sp.superpixel_parts(image, saliency, limit=limit)
+    found = sp.superpixel_parts(sp.WorkingCopy(image), saliency, limit=limit)
     used = np.unique(found.labels)
     used = used[used > 0]
     assert used.tolist() == list(range(1, len(used) + 1))
@@ -337,7 +335,7 @@ def test_more_equal_regions_than_there_may_be_leave_as_many_as_there_may_be() ->
 def test_a_board_of_equal_squares_has_parts(squares: int, grid: int) -> None:
     picture = board(squares, 224 // squares)
     for saliency in (np.ones((grid, grid)), 1 - np.hypot(*(np.indices((grid, grid)) / grid - 0.5)) * 3):
-        found = sp.superpixel_parts(picture, saliency)
+        found = sp.superpixel_parts(sp.WorkingCopy(picture), saliency)
         assert set(np.unique(found.labels)) - {0} == set(range(1, found.labels.max() + 1))
         assert 1 <= found.labels.max() <= 12
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import embedded
+from clipmk.concepts.superpixels import WorkingCopy
 from clipmk.errors import InputError, ModelError
 from clipmk.evaluate import harness
 from clipmk.evaluate.samples import open_images, rendered_scenes
@@ -141,7 +142,9 @@ def test_in_a_study_it_is_the_error_of_that_image_alone(overflowing: str) -> Non
         builder = ExplanationBuilder(explainer.backbone, explainer.vocabulary, explainer.bank, explainer.settings)
         variants = part_variants(explainer.settings, ("kmeans", "superpixels"))
         encoder = BatchEncoder(explainer.backbone, variants, 2, workers)
-        [[first, second]] = ShardExplainer(encoder, builder).explain(squares, [0, 1], [None, None], squares)
+        [[first, second]] = ShardExplainer(encoder, builder).explain(
+            squares, [0, 1], [None, None], [WorkingCopy(one) for one in squares]
+        )
         good, bad = first.result(), second.result()
     assert bad == [{"parts": way, "error": MESSAGE} for way in ("kmeans", "superpixels")]
     assert [row["parts"] for row in good] == ["kmeans", "superpixels"]

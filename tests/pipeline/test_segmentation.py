@@ -17,7 +17,7 @@ from clipmk.backbones.base import Encoded
 from clipmk.concepts import foreground
 from clipmk.concepts.paper_parts import kmeans_parts, pca_parts
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, Labels
-from clipmk.concepts.superpixels import superpixel_parts
+from clipmk.concepts.superpixels import WorkingCopy, superpixel_parts
 from clipmk.errors import UsageError
 from clipmk.pipeline.segmentation import PartVariant, enlarge, find_saliency, given_parts, masks_at, segment
 from clipmk.settings import Settings, preset
@@ -113,13 +113,13 @@ def test_the_default_preset_divides_the_centred_foreground_by_superpixels_of_col
         values = saliency.numpy().reshape(8, 8)
         kept, _ = foreground.largest_components(values > 0, keep_second=True)
         restricted = foreground.restrict(values, kept)
-        labels = superpixel_parts(scene.image, restricted, tokens=tokens, limit=12).labels
+        labels = superpixel_parts(WorkingCopy(scene.image), restricted, tokens=tokens, limit=12).labels
         found = segment([scene.image], [encoded], explainer.settings)[0]
         assert len(found.masks) == labels.max()
         for part, mask in enumerate(found.masks, 1):
             np.testing.assert_array_equal(mask, labels == part)
         np.testing.assert_array_equal(found.foreground, labels > 0)
-        by_colour = superpixel_parts(scene.image, restricted, limit=12).labels
+        by_colour = superpixel_parts(WorkingCopy(scene.image), restricted, limit=12).labels
         features_matter |= not np.array_equal(labels, by_colour)
     assert features_matter
 

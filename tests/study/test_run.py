@@ -7,11 +7,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+from clipmk.concepts import superpixels
 from clipmk.datasets.opening import open_dataset
 from clipmk.errors import ClipmkError, InputError, ModelError, UsageError
 from clipmk.records import ModelInfo
@@ -37,6 +39,19 @@ def test_a_study_has_one_row_per_image_model_and_part_method(undisturbed: Path, 
     assert [(row["model"], row["images"], row["failed"], row["labelled"]) for row in models] == [
         (model, SCENES, 1, SCENES) for model in MODELS
     ]
+
+
+def test_models_share_what_parts_are_found_on(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, sides = superpixels.colour_regions, []
+
+    def counted(lab: Any) -> Any:
+        sides.append(lab.shape[:2])
+        return plain(lab)
+
+    monkeypatch.setattr(superpixels, "colour_regions", counted)
+    outcome = run_study(request(tmp_path / "study", images))
+    assert (outcome.failed, len(MODELS)) == (1, 2)
+    assert sides == [(superpixels.WORK_SIDE, superpixels.WORK_SIDE)] * SCENES
 
 
 @pytest.mark.parametrize("moments", [(0,), (1, 7), (5, 12, 19)])

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from clipmk.concepts.foreground import CentredTokens
+    from clipmk.concepts.superpixels import WorkingCopy
 
 
 class GridForeground(NamedTuple):
     """Images that are divided together, and their foreground on the patch grid."""
 
-    squares: Sequence[NDArray[np.uint8]]
-    """Of each what is divided along its own edges, uint8 RGB (S, S, 3)."""
+    copies: Sequence[WorkingCopy]
+    """Of each what is divided along its own edges."""
     tokens: CentredTokens
     saliency: NDArray[np.floating]
     """(images, rows, columns)"""
@@ -53,9 +54,9 @@ def _superpixels(images: GridForeground, *, part_limit: int) -> Iterable[Labels]
     from clipmk.concepts.superpixels import superpixel_parts  # noqa: PLC0415 - torch
 
     every, grid = images.tokens, images.tokens.grid
-    each = [every] if len(images.squares) == 1 else [CentredTokens(one[None], grid) for one in every.patches]
-    for square, tokens, saliency, mask in zip(images.squares, each, images.saliency, images.masks, strict=True):
-        yield superpixel_parts(square, restrict(saliency, mask), tokens=tokens, limit=part_limit)
+    each = [every] if len(images.copies) == 1 else [CentredTokens(one[None], grid) for one in every.patches]
+    for copy, tokens, saliency, mask in zip(images.copies, each, images.saliency, images.masks, strict=True):
+        yield superpixel_parts(copy, restrict(saliency, mask), tokens=tokens, limit=part_limit)
 
 
 PART_METHODS: Final[Mapping[str, Callable[..., Iterable[Labels]]]] = {

@@ -11,6 +11,7 @@ Areas are shares of the picture, colours are CIE Lab. The constants suit picture
 from __future__ import annotations
 
 from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import cv2
@@ -49,14 +50,37 @@ VOTE_INSIDE = -0.9
 NOTHING_SALIENT = "nothing in the image is salient; the whole image is one part"
 
 
+class WorkingCopy:
+    """A picture that parts are found on, and its regions, found once for all models and part methods.
+
+    `pixels` are uint8 RGB (side, side, 3). Any number of threads may ask.
+    """
+
+    def __init__(self, pixels: UInt8[ndarray, "side side 3"]) -> None:
+        self.pixels = pixels
+        self._lock = Lock()
+        self._found: NDArray[np.unsignedinteger] | None = None  # small: studies hold hundreds
+
+    @property
+    def lab(self) -> Float[ndarray, "side side 3"]:
+        """Without single odd pixels, in CIE Lab."""
+        blurred = cv2.medianBlur(self.pixels, 3).astype(np.float32) / 255
+        return np.asarray(cv2.cvtColor(blurred, cv2.COLOR_RGB2LAB))
+
+    def regions(self) -> NDArray[np.int64]:
+        """`colour_regions`, small ones given to their neighbours: int (side, side), numbers above 0."""
+        with self._lock:
+            if self._found is None:
+                found = colour_regions(self.lab)
+                found = absorb_small(found, smallest=_smallest(found))
+                self._found = found.astype(np.min_scalar_type(found.max()))
+            return self._found.astype(np.int64)
+
+
 def superpixel_parts(
-    image: UInt8[ndarray, "side side 3"],
-    saliency: Float[ndarray, "rows columns"],
-    *,
-    tokens: CentredTokens | None = None,
-    limit: int = 12,
+    copy: WorkingCopy, saliency: Float[ndarray, "rows columns"], *, tokens: CentredTokens | None = None, limit: int = 12
 ) -> Parts:
-    """Divide the salient part of an image, `WORK_SIDE` pixels wide, along its own edges: parts by falling area.
+    """Divide the salient part of a picture, `WORK_SIDE` pixels wide, along its own edges: parts by falling area.
 
     Saliency is on the patch grid, above 0 is foreground; only its sign and its size relative to its own standard
     deviation matter. To leave a component out, make it negative (`foreground.restrict`). The image's tokens, on the
@@ -66,10 +90,10 @@ def superpixel_parts(
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
-    lab = _lab(image)
-    labels = _foreground_regions(colour_regions(lab), saliency)
+    labels = _foreground_regions(copy.regions(), saliency)
     if not labels.any():
         return Parts(np.ones(labels.shape, dtype=np.int64), (NOTHING_SALIENT,))
+    lab = copy.lab
     looks = [lab] if tokens is None else [lab, feature_map(tokens, side=len(lab))]
     return Parts(join_alike(join_patterns(Regions.of(labels, *looks))).at_most(limit).labels, ())
 
@@ -77,17 +101,11 @@ def superpixel_parts(
 def picture_regions(image: UInt8[ndarray, "side side 3"], *, limit: int) -> NDArray[np.uint8]:
     """Divide a whole picture into at most `limit` regions of one colour, numbered from 0; the largest ones stay."""
     side = len(image)
-    regions = colour_regions(_lab(cv2.resize(image, (WORK_SIDE, WORK_SIDE), interpolation=cv2.INTER_CUBIC)))
-    labels = absorb_small(regions, smallest=SMALLEST_AREA * regions.size)
+    labels = WorkingCopy(cv2.resize(image, (WORK_SIDE, WORK_SIDE), interpolation=cv2.INTER_CUBIC)).regions()
     largest = np.argsort(-_areas(labels), kind="stable")[: limit - 1]  # what touches none of them is one more region
     _, numbers = np.unique(_absorbed(labels, np.isin(np.arange(labels.max() + 1), largest)), return_inverse=True)
     numbered = numbers.reshape(labels.shape).astype(np.uint8)
     return np.asarray(cv2.resize(numbered, (side, side), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
-
-
-def _lab(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image without single odd pixels in CIE Lab."""
-    return np.asarray(cv2.cvtColor(cv2.medianBlur(image, 3).astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
 
 
 def colour_regions(lab: Float[ndarray, "height width 3"]) -> NDArray[np.int64]:
@@ -174,6 +192,11 @@ def absorb_small(labels: NDArray[np.int64], *, smallest: float) -> NDArray[np.in
     return _absorbed(labels, areas >= min(smallest, areas.max())) if areas.any() else labels
 
 
+def _smallest(regions: NDArray[np.int64]) -> float:
+    """Area of the smallest region that is kept, in pixels."""
+    return max(SMALLEST_AREA * regions.size, 2.0)
+
+
 def _areas(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Pixels by label, 0 for the background."""
     areas = np.bincount(labels.ravel())
@@ -216,8 +239,7 @@ def vote(labels: NDArray[np.int64], saliency: Float[ndarray, "height width"]) ->
 
 def _foreground_regions(regions: NDArray[np.int64], saliency: NDArray[np.floating]) -> NDArray[np.int64]:
     """The regions that win the vote, else the salient pixels of each; without tiny ones, at most `MOST_REGIONS`."""
-    smallest = max(SMALLEST_AREA * regions.size, 2.0)
-    regions = absorb_small(regions, smallest=smallest)
+    smallest = _smallest(regions)
     field = cv2.resize(saliency.astype(np.float32), regions.shape[::-1])
     won = vote(regions, field)
     labels = absorb_small(np.where(won if won.any() else field > 0, regions, 0), smallest=smallest)

@@ -17,7 +17,7 @@ from clipmk.concepts.influence import named_part, part_margins, share_explained
 from clipmk.concepts.matching import soft_matches
 from clipmk.concepts.mutual import class_swap, language_count_for, measure, overlap, swapped_classes
 from clipmk.concepts.selection import LanguageConcepts, highest, language_concepts, language_sets
-from clipmk.concepts.superpixels import WORK_SIDE
+from clipmk.concepts.superpixels import WORK_SIDE, WorkingCopy
 from clipmk.explanation import Explanation
 from clipmk.images.masks import PixelMask, pixel_masks
 from clipmk.images.square import Square, square_image
@@ -129,10 +129,18 @@ class ExplanationBuilder:
         geometry = self.geometry(picture.info)
         return square_image(picture.image, geometry, interpolation=self.backbone.preprocessing.interpolation)
 
-    def squares(self, picture: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """`square`, and the same part of the picture `WORK_SIDE` wide, on which superpixels are found."""
-        square, work = self.square(picture), replace(self.geometry(picture.info), side=WORK_SIDE)
-        return square, square if len(square) == WORK_SIDE else square_image(picture.image, work)
+    def working_copy(self, picture: Picture) -> WorkingCopy:
+        """What `square` shows, `WORK_SIDE` wide; the same for all models."""
+        return WorkingCopy(square_image(picture.image, replace(self.geometry(picture.info), side=WORK_SIDE)))
+
+    def squares(
+        self, picture: Picture, shared: Callable[[], WorkingCopy] | None = None
+    ) -> tuple[NDArray[np.uint8], WorkingCopy]:
+        """`square`, and what parts are found on: it, if it is as wide as that, else `shared` or a `working_copy`."""
+        square = self.square(picture)
+        if len(square) == WORK_SIDE:
+            return square, WorkingCopy(square)
+        return square, self.working_copy(picture) if shared is None else shared()
 
     @one_thread()
     def predict(

@@ -25,6 +25,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits  # type: ignor
 
 from clipmk.backbones.base import Encoded
 from clipmk.backbones.devices import HostCopy
+from clipmk.concepts.superpixels import WorkingCopy
 from clipmk.errors import ModelError
 from clipmk.pipeline.grounding import IN_PLACE, Progress, begun_ahead, embed_parts, no_progress
 from clipmk.pipeline.segmentation import PartVariant, Segmentation, given_parts, segment_variants
@@ -49,8 +50,8 @@ class ImageBatch:
     """For each image the group it is fitted with; members are neighbours, and all of them are in the batch."""
     masks: Sequence[NDArray[np.bool_] | None] | None = None
     """For each image the user's own parts, bool (parts, S, S); None where parts are to be found."""
-    copies: Sequence[NDArray[np.uint8]] | None = None
-    """For each image the working copy that parts are found on; None: the squares."""
+    copies: Sequence[WorkingCopy] | None = None
+    """For each image what its parts are found on; None: the squares."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +179,8 @@ class BatchEncoder:
             forwards.append(_Forward(encoded, pooled=pooled))
             images += [(forwards[-1], index) for index in range(len(encoded.embeddings))]
             self.progress("image", len(images), count)
-        masks, copies = batch.masks or [None] * count, squares if batch.copies is None else batch.copies
+        masks = batch.masks or [None] * count
+        copies = [WorkingCopy(square) for square in squares] if batch.copies is None else batch.copies
         segmented = [
             self.workers.submit(self._segment, squares[rows], copies[rows], images[rows], masks[rows])
             for rows in group_slices(batch.groups)
@@ -189,7 +191,7 @@ class BatchEncoder:
     def _segment(
         self,
         squares: list[NDArray[np.uint8]],
-        copies: Sequence[NDArray[np.uint8]],
+        copies: Sequence[WorkingCopy],
         images: list[tuple[_Forward, int]],
         masks: Sequence[NDArray[np.bool_] | None],
     ) -> list[_Segmented]:

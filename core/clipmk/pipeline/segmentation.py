@@ -20,6 +20,7 @@ from clipmk.concepts.foreground import (
 )
 from clipmk.concepts.paper_parts import part_masks
 from clipmk.concepts.part_methods import PART_METHODS, GridForeground, settings_read
+from clipmk.concepts.superpixels import WorkingCopy
 from clipmk.images.square import Square
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def segment_variants(
     encoded: Sequence[Encoded],
     variants: Sequence[PartVariant],
     *,
-    copies: Sequence[NDArray[np.uint8]] | None = None,
+    copies: Sequence[WorkingCopy] | None = None,
 ) -> list[tuple[Segmentation, ...]]:
     """Each image's parts by each variant; what variants share is computed once. See `segment` for the images."""
     saliency: dict[str, Saliency] = {}
@@ -104,20 +105,21 @@ def segment(
     encoded: Sequence[Encoded],
     settings: Settings,
     *,
-    copies: Sequence[NDArray[np.uint8]] | None = None,
+    copies: Sequence[WorkingCopy] | None = None,
     saliency: Saliency | None = None,
 ) -> list[Segmentation]:
     """Find foreground and parts of images, all fitted together (pass one image for the per-image fit).
 
-    `squares` are uint8 RGB (S, S, 3), each `encoded` has batch 1. `copies`, uint8 RGB (W, W, 3), are what is divided
-    along its own edges; None: the squares. `saliency` is that of `find_saliency`, if known already.
+    `squares` are uint8 RGB (S, S, 3), each `encoded` has batch 1. `copies` are what is divided along its own edges;
+    None: the squares. `saliency` is that of `find_saliency`, if known already.
     """
     tokens, salient = saliency or find_saliency(encoded, settings)
     values = salient.cpu().numpy().reshape(len(squares), *encoded[0].grid)
     warnings = () if values.any() else (NO_CONTRAST,)
     kept = [largest_components(mask, keep_second=settings.second_component) for mask in values > 0]
     masks = np.stack([mask for mask, _ in kept])
-    images = GridForeground(squares if copies is None else copies, tokens, values, masks)
+    copies = [WorkingCopy(square) for square in squares] if copies is None else copies
+    images = GridForeground(copies, tokens, values, masks)
     read = {name: getattr(settings, name) for name in settings_read(settings.parts)}
     found = PART_METHODS[settings.parts](images, **read)
     return [

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from clipmk.concepts.superpixels import WorkingCopy
 from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.pipeline.asking import Questions, hide_regions
@@ -38,7 +39,7 @@ class _Prepared:
     """A decoded image."""
 
     square: NDArray[np.uint8]
-    copy: NDArray[np.uint8]
+    copy: WorkingCopy
     source: SourceImage
 
 

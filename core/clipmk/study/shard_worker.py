@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from clipmk.concepts.relevance import SEEN_LEVEL
 from clipmk.concepts.selection import language_concepts
+from clipmk.concepts.superpixels import WorkingCopy
 from clipmk.errors import ImageError
 from clipmk.models.loading import load
 from clipmk.pipeline.asking import Questions, embed_questions
@@ -67,8 +68,8 @@ class Prepared:
 class _Decoded:
     """One image at every size needed, or why it could not be decoded."""
 
-    squares: dict[Geometry, tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-    """With the working copies that parts are found on."""
+    squares: dict[Geometry, tuple[NDArray[np.uint8], WorkingCopy]]
+    """With what parts are found on."""
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
@@ -86,7 +87,7 @@ class ShardExplainer:
         squares: NDArray[np.uint8],
         groups: Sequence[int],
         labels: Sequence[str | None],
-        copies: Sequence[NDArray[np.uint8]],
+        copies: Sequence[WorkingCopy],
     ) -> Iterator[list[Future[list[TableRow]]]]:
         """Explain images batch by batch, in order.
 
@@ -214,7 +215,8 @@ class ShardWorker:
             picture = self.task.request.dataset.reader.read(image.entry)
         except ImageError as reason:
             return _Decoded({}, error=str(reason))
-        return _Decoded({key: builder.squares(picture) for key, builder in wanted.items()}, picture.warnings)
+        shared = cache(partial(next(iter(wanted.values())).working_copy, picture))
+        return _Decoded({key: builder.squares(picture, shared) for key, builder in wanted.items()}, picture.warnings)
 
     def _rows(
         self, images: Sequence[PlannedImage], decoded: Sequence[_Decoded], model: str
