@@ -130,7 +130,7 @@ class Explainer:
         for which its image could not be decoded or embedded.
 
         `read` decodes a source, in several threads at a time. `batch_size` is the most images per forward, on a CPU
-        no more than have `grounding.CPU_PIXELS`; None: 1 on a CPU, where batches gain little, else
+        no more than have `grounding.CPU_PIXELS`; None: 1 on a CPU, for results that equal those of `explain`, else
         `grounding.ACCELERATOR_BATCH`. `threads` decode, and as many find parts and build records; None: one per core,
         up to 8. Without `keep_pictures`, `Explanation.picture` is None. UsageError if a number is
         below 1, and other errors as `explain`; OutOfMemoryError takes the place of the result that needed it.
