@@ -33,7 +33,7 @@ from clipmk.study.manifest import StudyFolder, write_manifest
 from clipmk.study.report import write_report
 from clipmk.study.results import RIVALS, Results, failed_images, read_results, recipe
 from clipmk.study.schema import IMAGE, MEAN, TABLES
-from clipmk.study.text_tables import class_grid, estimate, family_tables, fit_table, paper_tables
+from clipmk.study.text_tables import class_grid, estimate, family_tables, fit_table, model_table, paper_tables
 from clipmk.system.parquet import read_table
 from study_shards import (
     POOL,
@@ -421,6 +421,11 @@ def test_the_report_names_the_rivals_and_who_is_behind_whom(study: Results, page
     assert "Behind the most accurate model of the family" in page
     assert '<th scope="col">behind</th>' in page  # sorted as words
     assert "images that were fitted together count as one piece of evidence" in page
+    behind = model_table("", study, [row for row in study.models if row["reference"]], "behind")
+    assert list(behind.columns[:2]) == ["model", "behind"]
+    named = {(study.names[row["model"]], study.names[row["reference"]]) for row in study.models if row["reference"]}
+    assert {row[:2] for row in behind.rows} == named
+    assert ("ViT-B-32 openai", "ViT-B-16 datacomp") in named
 
 
 def test_the_json_of_fits_is_as_the_schema_says(study: Results, valid: Callable[[Any], None]) -> None:

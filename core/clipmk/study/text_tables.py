@@ -62,7 +62,8 @@ def model_table(title: str, results: Results, rows: Iterable[TableRow], table: s
     """Rows of the table `models` under the `columns` of this name, but for the part method where there is one only."""
     names, single = results.names, len(results.manifest.parts) == 1
     shown = [column for column in columns(table) if not single or column[0] != "parts"]
-    return _table(title, rows, (("model", lambda row: names.get(row["model"], str(row["model"]))), *shown))
+    named = [row | {key: names.get(row[key], row[key]) for key in ("model", "reference") if key in row} for row in rows]
+    return _table(title, named, (("model", lambda row: str(row["model"])), *shown))
 
 
 def asked_tables(results: Results) -> list[TextTable]:
