@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,25 @@ def test_every_cue_is_a_sentence_under_its_model(clipmk: Runner, tmp_path: Path)
     only = clipmk("study", "cues", place.root, "-m", manifest.models[1].id).out
     assert "ViT-B-32" not in only
     assert "nothing to compare" in only
+
+
+def test_a_model_is_named_by_its_id_or_as_the_tables_name_it(clipmk: Runner, tmp_path: Path) -> None:
+    place, manifest, _ = study(tmp_path / "study")
+    for model, name in zip(manifest.models, ("ViT-B-32 openai", "RN50 openai"), strict=True):
+        of_id, of_name = (clipmk("study", "cues", place.root, "-m", one, "--json") for one in (model.id, name))
+        assert (of_id.status, of_id.out) == (0, of_name.out)
+        assert list(json.loads(of_name.out)["cues"]["tests"]) == [model.id]
+    refused = clipmk("study", "cues", place.root, "-m", "RN5 openai")
+    assert "the study has no results of model 'RN5 openai'; close: 'RN50 openai'" in refused.err
+
+
+def test_the_id_of_one_model_is_never_taken_as_the_name_of_another(tmp_path: Path) -> None:
+    results = read_results(study(tmp_path / "study")[0])
+    first, second = results.models
+    named_alike = {**first, "model": "a/rn", "pretrained": None}
+    both = replace(results, models=(named_alike, {**second, "model": "rn"}))
+    assert (both.names["a/rn"], both.model("rn"), both.model("RN50 openai")) == ("rn", "rn", "rn")
+    assert replace(results, models=(named_alike, second)).model("rn") == "a/rn"
 
 
 def test_json_has_the_number_of_tests_and_every_cue(clipmk: Runner, tmp_path: Path) -> None:

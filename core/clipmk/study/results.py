@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from clipmk.concepts.statistics import POOLED, LineFit, fit_line
-from clipmk.errors import InputError
+from clipmk.errors import InputError, UsageError, suggest
 from clipmk.models.catalog import EMBEDDED
 from clipmk.records import FAMILIES
 from clipmk.study.concepts import ConceptTotals
@@ -69,6 +69,13 @@ class Results:
         short = {row["model"]: _short_name(row) for row in self.models}
         times = Counter(short.values())
         return {model: name if times[name] == 1 else model for model, name in short.items()}
+
+    def model(self, name: str) -> str:
+        """The id of a model, named by it or as in `names`; UsageError if there are no results of it."""
+        known = {shown: model for model, shown in self.names.items()} | {model: model for model in self.names}
+        if name not in known:
+            raise UsageError(f"the study has no results of model {quoted(name)}; {suggest(name, known)}")
+        return known[name]
 
     @property
     def families(self) -> dict[str, list[TableRow]]:

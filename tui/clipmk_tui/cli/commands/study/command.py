@@ -28,7 +28,7 @@ def _count(name: str, text: str) -> Any:
 
 
 _CHECK = "Blur each of the first cues in up to N of its images: does the prediction change?"
-_ONLY = "Only this model of the study; may be repeated."
+_ONLY = "Only this model of the study, by its id or its name in the tables; may be repeated."
 _CSV = "Write every number as CSV files into this folder, or as one table to stdout (-)."
 _AGAINST = "Show the published table of 13 models beside the results."
 

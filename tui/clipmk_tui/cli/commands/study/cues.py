@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.text import Text
 
-from clipmk.errors import UsageError, suggest
 from clipmk.study.cues import FEWEST, misleads
 from clipmk.study.manifest import StudyFolder
 from clipmk.study.results import Results, read_results
@@ -29,15 +28,12 @@ def run(
     """Print the cues of a study, after blurring them in `check` images each; returns the exit status 0."""
     with Stages(shown=not quiet) as progress, logging_to_stderr(quiet=quiet, verbose=False), data_stream():
         results = read_results(StudyFolder(folder.expanduser()))
-        known = [row["model"] for row in results.models]
-        for model in models:
-            if model not in known:
-                raise UsageError(f"the study has no results of model {quoted(model)}; {suggest(model, known)}")
+        wanted = {results.model(name) for name in models} or set(results.names)
         if check is not None:
             from clipmk.study.cue_check import check_cues  # noqa: PLC0415 - torch
 
-            check_cues(results, count=check, models=models, device=device, progress=progress)
-    chosen = [model for model in known if not models or model in models]
+            check_cues(results, count=check, models=wanted, device=device, progress=progress)
+    chosen = [model for model in results.names if model in wanted]
     cues = [cue for cue in results.cues() if cue["model"] in chosen]
     table = read_table(results.folder.table("cues"), TABLES["cues"], ["model"])
     tests = Counter(table["model"].to_pylist())
