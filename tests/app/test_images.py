@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from rich.text import Text
 from textual.pilot import Pilot
+from textual.widgets._toast import Toast
 
 import samples
 import study_shards
@@ -66,11 +68,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @asynccontextmanager
 async def opened(study: Path, size: tuple[int, int] = (120, 40)) -> AsyncIterator[tuple[Pilot[Any], ImagesScreen]]:
-    """The app on a study, its table drawn."""
+    """The app on a study, its table drawn, and what it says at the start gone."""
     app = TestedApp(resolve_start_options([str(study)], {}), FakeEngine)  # type: ignore[arg-type]
     try:
         async with app.run_test(size=size, notifications=True) as pilot:
             await until(lambda: isinstance(app.screen, ImagesScreen))
+            await settled(pilot)
+            app.clear_notifications()
             await settled(pilot)
             assert isinstance(app.screen, ImagesScreen)
             yield pilot, app.screen
@@ -258,6 +262,18 @@ async def test_an_image_that_is_gone_keeps_its_row_and_another_opens(study: Path
         assert "00003.jpg" in line(pilot.app, "▸")
 
 
+@pytest.mark.parametrize("size", [(60, 16), (80, 24), (120, 40)])
+async def test_a_message_covers_neither_rows_nor_what_is_said_of_one(study: Path, size: tuple[int, int]) -> None:
+    async with opened(study, size) as (pilot, screen):
+        before = seen(screen).splitlines()
+        await press(pilot, "escape")
+        after = seen(screen).splitlines()
+        assert len(screen.query(Toast)) == 1
+        assert after[0].startswith(before[0][:20])
+        assert after[0] != before[0]
+        assert after[1:] == before[1:]
+
+
 async def test_a_study_explains_as_it_was_made_or_says_what_differs(study: Path) -> None:
     options = resolve_start_options([str(study)], {})
     assert options.models == (VIT, RN)
@@ -306,8 +322,7 @@ async def test_keys_before_the_table_is_there_do_nothing(study: Path, monkeypatc
 async def test_damage_to_one_models_rows_is_told_and_the_other_stays(study: Path) -> None:
     (study / "notes.csv").write_text("no,notes")
     async with opened(study) as (pilot, screen):
-        notes = pilot.app.notes  # type: ignore[attr-defined]
-        assert any(one.endswith("have other columns than image, mark, note") for one in notes)
+        assert "! notes '" in seen(pilot.app).splitlines()[1]
         table = screen.source.table
         assert table is not None
         table._data.pop(str(table.b))
@@ -315,13 +330,15 @@ async def test_damage_to_one_models_rows_is_told_and_the_other_stays(study: Path
         before = title(pilot)
         (study / "tables" / "images.parquet").write_bytes(b"")
         await press(pilot, "full_stop")
+        pilot.app.clear_notifications()
+        await settled(pilot)
         assert title(pilot) == before
-        assert "is damaged or cannot be read" in notes[-1]
+        assert "is damaged or cannot be read" in pilot.app.notes[-1]  # type: ignore[attr-defined]
 
 
 async def test_tables_that_are_written_when_a_study_is_opened_are_shown(study: Path) -> None:
     async with opened(study) as (pilot, screen):
-        assert not any("not written" in one for one in pilot.app.notes)  # type: ignore[attr-defined]
+        assert "not written" not in seen(pilot.app)
         assert screen.source.table is not None
         assert screen.source.table.row(0).results[0].p is not None
 
@@ -332,6 +349,22 @@ async def test_a_study_without_any_result_is_still_a_table(study: Path) -> None:
     async with opened(study) as (pilot, _):
         assert title(pilot).startswith(f"images  {COUNT} images")
         assert "…" in line(pilot.app, "▸")
+
+
+@pytest.mark.parametrize("size", [(60, 16), (120, 40)])
+async def test_what_is_missing_of_a_study_stays_on_top_while_a_run_works_on_it(
+    study: Path, size: tuple[int, int]
+) -> None:
+    next((study / "shards").rglob("*.parquet")).unlink()
+    with FileLock(study / "study.lock"):
+        async with opened(study, size) as (pilot, screen):
+            shown = [one.strip() for one in seen(pilot.app).splitlines()]
+            told = [
+                "! the tables are not written yet; p follows with them",
+                "! 1 of 2 shards are done; the other images are empty",
+                "! no models, charts and advice: a run works on it; tables follow at its end",
+            ]
+            assert shown[1 : screen.rows.region.y] == (told if size[1] > 22 else told[:1])
 
 
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (200, 60)])

@@ -157,7 +157,7 @@ def test_tables_older_than_the_shards_are_opened_and_left_alone(
     with FileLock(copy.lock):
         table = StudyTable(copy.root)
         content(table)
-        with pytest.raises(InputError, match=r"a run is working on .*; tables follow at its end"):
+        with pytest.raises(InputError, match="a run works on it; tables follow at its end"):
             table.tables()
     assert table.warnings == ["the tables are older than the shards; `clipmk study report` brings them up to date"]
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -97,7 +97,7 @@ class StudyTable(ImageTable):
             with file_lock(self.folder.lock, seconds=0):
                 return read_results(self.folder)
         except Timeout as reason:
-            raise InputError(f"a run is working on {quoted(self.folder.root)}; tables follow at its end") from reason
+            raise InputError("a run works on it; tables follow at its end") from reason
         except OSError:  # a folder that cannot be written: no run works on it
             return read_results(self.folder)
 

@@ -27,6 +27,7 @@ from clipmk_tui.app.theme import for_rich
 from clipmk_tui.app.widgets.lines import AskLine, KeyBar
 from clipmk_tui.app.widgets.row_table import Column, RowTable
 from clipmk_tui.show.comparison_table import short_names
+from clipmk_tui.show.signs import FAILED
 
 if TYPE_CHECKING:
     from clipmk.browse.image_table import ImageRow, ImageTable, Places
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _DIFFERENT = ("a != b", "only a", "only b", "")  # filters that the difference goes through
 _REFRESH = 0.4  # seconds between drawings of a table that is being filled
-_ADVICE = 4  # sentences of advice at most, a line each
+_ADVICE = 4  # warnings and sentences of advice at most, a line each
 _VIEWS = {
     "images": "",
     "models": "enter: its classes   d: images on which it differs from the first model (a)",
@@ -106,10 +107,9 @@ class ImagesScreen(Screen[None]):
         except ClipmkError as error:
             self._detail.update(printable(str(error)))
             return
-        self._advice.update("\n".join(map(printable, self.source.advice[:_ADVICE])))
-        self._advice.set_class(bool(self.source.advice), "-known")
-        if warnings := list(filter(None, [*table.warnings, table.notes.warning])):
-            self._say("; ".join(warnings), severity="warning")
+        warnings = [f"{FAILED} {one}" for one in (*table.warnings, table.notes.warning) if one]
+        self._advice.update("\n".join(map(printable, [*warnings, *self.source.advice][:_ADVICE])))
+        self._advice.set_classes("-warned" if warnings else "-known" if self.source.advice else "")
         self.table, self._trail = table, [_Place(table.a, table.b)]
         self._draw(table)
         self.go_to(**self._wanted)
@@ -317,7 +317,7 @@ class ImagesScreen(Screen[None]):
             if model != here.model:
                 self._go(deeper=True, view="images", other=model, filter=_DIFFERENT[0])
         elif here.other is None and self.table is not None:
-            self._say("there is one model: mark another one, or choose it among the models of a study")
+            self._say("there is one model; mark another to compare")
         else:
             now = next(one for one in _DIFFERENT if here.filter.endswith(one))
             after = _DIFFERENT[(_DIFFERENT.index(now) + 1) % len(_DIFFERENT)]
@@ -410,7 +410,7 @@ class ImagesScreen(Screen[None]):
     async def action_report(self) -> None:
         """Write the study's page."""
         if self.source.results is None:
-            self._say("there is a page of studies only: clipmk study FOLDER --out STUDY makes one")
+            self._say("only studies have a page; clipmk study makes one")
             return
         from clipmk.study.report import write_report  # noqa: PLC0415
 
