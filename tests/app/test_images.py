@@ -19,11 +19,13 @@ from textual.widgets._toast import Toast
 import samples
 import study_shards
 from app_harness import RN, THRESHOLDS, VIT, FakeEngine, TestedApp, burst, line, press, running, seen, settled, until
+from clipmk.browse.image_table import ConceptCount
 from clipmk.errors import InputError
 from clipmk.study.schema import PLAN
 from clipmk.system.parquet import write_rows
 from clipmk.worker import protocol
 from clipmk_tui.app.charts import Plot
+from clipmk_tui.app.image_rows import concept_columns
 from clipmk_tui.app.screens.images import ImagesScreen
 from clipmk_tui.app.start_options import resolve_start_options
 from clipmk_tui.app.widgets.row_table import Column, fit
@@ -142,7 +144,7 @@ async def test_filling_can_be_paused_and_an_image_that_fails_says_why(album: Pat
         engine.gate.set()
         await press(pilot, "space")
         assert "! b.png is trunca" in line(pilot.app, "b.png")
-        assert "explained" not in title(pilot)
+        assert title(pilot) == "images  4 images · 1 of 3 wrong in vit-s8"
 
 
 async def test_marks_and_notes_are_kept_beside_the_images_and_can_be_filtered(album: Path) -> None:
@@ -406,6 +408,21 @@ async def test_keys_in_any_order_and_size_do_no_harm(study: Path, size: tuple[in
 
 
 # Drawing.
+
+
+def test_concepts_are_shares_of_the_images_that_are_explained() -> None:
+    counted = ConceptCount("a red sail", mutual_a=10, mutual_b=20, only_a=5, only_b=15, wrong_a=5)
+    columns = concept_columns(["x", "y"], (50, 40, 25), 15)
+    assert {one.heading: one.cell(counted)[0] for one in columns[1:]} == {
+        "mutual x": "10 (20 %)",
+        "mutual y": "20 (50 %)",
+        "only x": "5 (20 %)",
+        "only y": "15 (60 %)",
+        "wrong with it": "5 (50 %)",
+        "without it": "10 (25 %)",
+    }
+    headings = [one.heading for one in concept_columns(["x"], (50, 0, 0), None)]
+    assert headings == ["concept", "mutual x"]
 
 
 def test_columns_of_high_rank_go_first_and_the_others_share_what_is_left() -> None:

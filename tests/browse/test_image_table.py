@@ -227,6 +227,12 @@ def test_classes_and_concepts_are_counted_over_the_chosen_images(rows: list[Show
     assert sorted(found) == sorted(one for one in expected if one.mutual_a or one.mutual_b)
     assert [one.mutual_a for one in found] == sorted((one.mutual_a for one in found), reverse=True)
     assert table.wrong(array) == (sum(right(row, 0) is False for row in chosen) if labelled else None)
+    explained = [(predicted(row, 0) is not None, two and predicted(row, 1) is not None) for row in chosen]
+    assert table.explained(array) == (
+        sum(a for a, _ in explained),
+        sum(b for _, b in explained),
+        explained.count((True, True)),
+    )
 
 
 def test_marks_and_notes_are_filtered_and_sorted(tmp_path: Path) -> None:

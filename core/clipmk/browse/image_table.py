@@ -173,6 +173,11 @@ class ImageTable:
         """How many images the first model predicts wrong; None where there are no labels."""
         return pc.sum(self._rows()["a.wrong"].take(places)).as_py() or 0 if self.has_labels else None
 
+    def explained(self, places: Places) -> tuple[int, int, int]:
+        """How many images the first model explains, the second, both."""
+        a, b = (self._rows()[f"{side}.predicted"].take(places).is_valid().to_numpy() for side in "ab")
+        return int(a.sum()), int(b.sum()), int((a & b).sum())
+
     def class_counts(self, places: Places) -> list[ClassCount]:
         """Images by class, those with most wrong predictions first."""
         rows = self._rows().take(places)

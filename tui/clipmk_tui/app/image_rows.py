@@ -95,16 +95,16 @@ def class_columns(names: Sequence[str]) -> list[Column]:
     ]
 
 
-def concept_columns(names: Sequence[str], images: int, wrong: int | None) -> list[Column]:
-    """Of `ConceptCount`s over some images, of which the first model predicts so many wrong (None: no labels)."""
+def concept_columns(names: Sequence[str], explained: tuple[int, int, int], wrong: int | None) -> list[Column]:
+    """Of `ConceptCount`s; `explained` as `ImageTable.explained` counts, `wrong` of the first model, if known."""
     counts = [
-        Column(f"{word} {name}", -15, partial(_counted, key, images, ""), rank, key=key)
-        for word, rank in (("mutual", 0), ("only", 3))[: len(names)]
-        for name, key in zip(names, (f"{word}_a", f"{word}_b"), strict=False)
+        Column(f"{word} {name}", -15, partial(_counted, f"{word}_{side}", of, ""), rank, key=f"{word}_{side}")
+        for word, among, rank in (("mutual", explained[:2], 0), ("only", explained[2:] * 2, 3))[: len(names)]
+        for side, name, of in zip("ab", names, among, strict=False)
     ]
     rates = [
         Column("wrong with it", -13, lambda one: _share(one.wrong_a, one.mutual_a), 1, key="wrong_a"),
-        Column("without it", -12, lambda one: _share((wrong or 0) - one.wrong_a, images - one.mutual_a), 2),
+        Column("without it", -12, lambda one: _share((wrong or 0) - one.wrong_a, explained[0] - one.mutual_a), 2),
     ]
     return [Column("concept", 16, lambda one: one.text, 0, 3, "text"), *counts, *(rates if wrong is not None else [])]
 

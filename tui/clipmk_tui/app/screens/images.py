@@ -181,7 +181,7 @@ class ImagesScreen(Screen[None]):
             self._listed, columns = table.class_counts(places), image_rows.class_columns(names)
         else:
             self._listed = table.concept_counts(places)
-            columns = image_rows.concept_columns(names, len(places), table.wrong(places))
+            columns = image_rows.concept_columns(names, table.explained(places), table.wrong(places))
         if here.sort != "image":
             self._listed = sorted(self._listed, key=lambda one: getattr(one, here.sort) or 0, reverse=here.descending)
         listed = self._listed
@@ -189,9 +189,10 @@ class ImagesScreen(Screen[None]):
 
     def _draw_title(self, table: ImageTable, places: Places) -> None:
         here, wrong, every = self._here, table.wrong(places), counted(len(table), "image")
+        of = f" of {known:,}" if (known := table.explained(places)[0]) < len(places) else ""
         facts = [
             f"{len(places):,} of {every}" if here.filter else every,
-            "" if wrong is None else f"{wrong:,} wrong in {self._names[0]}",
+            "" if wrong is None else f"{wrong:,}{of} wrong in {self._names[0]}",
             f"filter: {here.filter}" if here.filter else "",
             f"explained {self._progress} · {keys_of(self, 'images.pause')} pauses or goes on" if self._progress else "",
         ]
@@ -208,6 +209,7 @@ class ImagesScreen(Screen[None]):
             self._charts.update(charts(self.source.results, shown, colours, width=width, height=height))
 
     @on(RowTable.Moved)
+    @on(Input.Blurred, "#filter")
     def _describe(self) -> None:
         """The row under the cursor in words."""
         row, here = self._row, self._here
@@ -351,10 +353,6 @@ class ImagesScreen(Screen[None]):
             self._filter_line.remember(event.value)
             self._filter_line.action_close()
             self._go(filter=event.value.strip())
-
-    @on(Input.Blurred, "#filter")
-    def _leave_filter(self) -> None:
-        self._describe()
 
     def action_mark(self) -> None:
         """Mark the image, or remove its mark."""
