@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from clipmk.concepts.mutual import measure
 from clipmk.datasets.entries import DatasetInfo
@@ -142,6 +144,14 @@ def write_shard(
     folder: StudyFolder, manifest: Manifest, model: ModelInfo, number: int, rows: list[dict[str, Any]]
 ) -> None:
     write_rows(rows, folder.shard(model.id, number), IMAGE, manifest.made_of(model))
+
+
+def shorten(path: Path, column: str) -> None:
+    """Take the last element of every list of a column away."""
+    rows = pq.read_table(path)
+    place = rows.schema.get_field_index(column)
+    lists = pa.array([one and one[:-1] for one in rows[column].to_pylist()], rows.schema.field(place).type)
+    pq.write_table(rows.set_column(place, rows.schema.field(place), lists), path)
 
 
 def image_row(

@@ -24,7 +24,7 @@ from clipmk.study.manifest import Manifest, StudyFolder, StudyRequest
 from clipmk.study.resolve import resolve_manifest
 from clipmk.study.tables import write_tables
 from clipmk.vocabulary.vocabulary import load_vocabulary
-from study_shards import POOL, make_manifest, models, write_study
+from study_shards import POOL, make_manifest, models, shorten, write_study
 
 THREE = (POOL[0], POOL[7], POOL[4])
 
@@ -186,6 +186,18 @@ def test_damage_that_shows_when_a_model_is_chosen_is_an_error_that_names_the_fil
     with pytest.raises(InputError, match=r"images\.parquet' is damaged or cannot be read: index 4000 is out of bounds"):
         table.choose("wrong")
     assert StudyTable(copy.root).warnings[0].endswith("; the shards are read instead; p follows with them")
+
+
+@pytest.mark.parametrize("column", ["vision_concepts", "mutual"])
+def test_concepts_and_flags_that_differ_in_number_are_an_error_that_names_the_file(
+    copy: StudyFolder, column: str
+) -> None:
+    shorten(copy.table("images"), column)
+    table = StudyTable(copy.root)
+    with pytest.raises(InputError, match=r"images\.parquet' is damaged .* differ in length; a new run of the study"):
+        table.choose("wrong")
+    assert table.tables().completeness.complete  # which rebuilds the file
+    assert len(content(StudyTable(copy.root))) == 60
 
 
 def test_models_that_are_known_stay_where_another_cannot_be_read(copy: StudyFolder) -> None:

@@ -28,6 +28,7 @@ from clipmk.study.run import run_study
 from clipmk.vocabulary.vocabulary import load_vocabulary
 from clipmk.world.export import export_scenes
 from clipmk.world.sampling import plan_scene
+from study_shards import shorten
 
 MODEL, SCENES = "embedded/rn-parts", 112
 CUE = ("mushroom", "a spotted red cap")
@@ -191,6 +192,18 @@ def test_a_check_of_what_has_changed_is_refused(
         check_cues(planted, count=1, device="cpu")
     if held is not None:
         held.release()
+
+
+@pytest.mark.parametrize("column", ["vision_concepts", "importance", "mutual"])
+def test_a_check_names_the_table_of_images_where_lists_of_concepts_differ_in_length(
+    planted: Results, column: str
+) -> None:
+    path = planted.folder.table("images")
+    before = path.read_bytes()
+    shorten(path, column)
+    with pytest.raises(InputError, match=r"images\.parquet' is damaged .* differ in length; a new run of the study"):
+        check_cues(planted, count=1, device="cpu")
+    path.write_bytes(before)
 
 
 def test_a_study_of_some_classes_is_checked_with_these(planted: Results, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from clipmk.errors import InputError
 from clipmk.study import gallery
 from clipmk.study.gallery import SIDE, Group, LeftOut, add_cards, cue_groups, wrong_groups
 from clipmk.study.manifest import StudyFolder, write_manifest
@@ -18,7 +19,7 @@ from clipmk.study.results import Results, read_results
 from clipmk.study.schema import ASKED_IMAGE, PLAN
 from clipmk.system.parquet import write_rows
 from image_files import png
-from study_shards import POOL, failed_row, image_row, make_manifest, write_language
+from study_shards import POOL, failed_row, image_row, make_manifest, shorten, write_language
 
 TIED = [f"t{i}" for i in range(8)]
 ASKED = {"asked_p_values": [0.01], "asked_ranks": [3]}
@@ -109,6 +110,16 @@ def test_a_card_has_the_picture_and_what_every_model_says(results: Results) -> N
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
         assert picture.size == (4, 3)
         assert abs(picture.convert("RGB").getpixel((0, 0))[0] - 30) < 8  # type: ignore[index]
+
+
+@pytest.mark.parametrize("column", ["vision_concepts", "mutual"])
+def test_concepts_and_flags_that_differ_in_number_are_an_error_that_names_the_file(
+    results: Results, column: str
+) -> None:
+    shorten(results.folder.table("images"), column)
+    with pytest.raises(InputError, match=r"images\.parquet' is damaged .* differ in length; a new run of the study"):
+        cue_groups(results, [cue("vit", "t0")])
+    assert wrong_groups(results)[0].total == 3  # they are not read for it
 
 
 def test_a_picture_is_no_larger_than_the_page_shows_it(results: Results) -> None:

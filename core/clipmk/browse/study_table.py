@@ -24,7 +24,7 @@ from clipmk.study.image_columns import encode
 from clipmk.study.manifest import StudyFolder, read_manifest
 from clipmk.study.plan import entry_of, missing_parts
 from clipmk.study.results import Results, read_results
-from clipmk.study.schema import PLAN, images_schema
+from clipmk.study.schema import PLAN, check_concepts, images_schema
 from clipmk.system.files import file_lock
 from clipmk.system.parquet import read_table
 from clipmk.system.text import counted, listed, quoted, slug
@@ -78,6 +78,7 @@ class StudyTable(ImageTable):
     def read(self, model: str) -> tuple[pa.Table, Concepts]:
         """Read what a model says."""
         rows = self._read(model, [*_COLUMNS, "vision_concepts", "mutual"])
+        check_concepts(rows)
         if (np.diff(rows["image"].to_numpy()) < 0).any():  # sorting costs time and memory
             rows = rows.sort_by("image")
         places = rows["image"].to_numpy()

@@ -27,7 +27,7 @@ from clipmk.settings import Settings
 from clipmk.study.cues import cue_checks, cue_key, misleads
 from clipmk.study.plan import PlannedImage, read_images
 from clipmk.study.run import locked
-from clipmk.study.schema import CUE_CHECKS, LANGUAGE, TableRow, images_schema
+from clipmk.study.schema import CUE_CHECKS, LANGUAGE, TableRow, check_concepts, images_schema
 from clipmk.system.parquet import open_table, read_table, write_rows
 from clipmk.system.serialization import from_plain
 from clipmk.system.text import quoted
@@ -99,6 +99,7 @@ class _ModelCheck:
         with open_table(results.folder.table("images"), images_schema(manifest.asks)) as file:
             groups = map(file.read_row_group, range(file.num_row_groups))
             self._rows = pa.concat_tables([group.filter(pc.equal(group["model"], model)) for group in groups])
+            check_concepts(self._rows)
 
     def flips(self, cue: TableRow, count: int) -> TableRow:
         """The columns of `CUE_CHECKS` that say what blurring it did."""

@@ -15,7 +15,7 @@ from clipmk.datasets.opening import reader_of
 from clipmk.errors import ClipmkError
 from clipmk.study.plan import read_images
 from clipmk.study.results import Results
-from clipmk.study.schema import TableRow, images_schema
+from clipmk.study.schema import TableRow, check_concepts, images_schema
 from clipmk.system.parquet import open_table
 
 SIDE: Final = 256  # pixels of the longer side of a picture
@@ -138,6 +138,7 @@ def _images(results: Results, columns: Sequence[str], held: Mapping[str, Sequenc
     with open_table(results.folder.table("images"), images_schema(results.manifest.asks)) as file:
         for number in range(file.num_row_groups):
             group = file.read_row_group(number, columns=["parts", "predicted", *columns])
+            check_concepts(group)
             kept = group["predicted"].is_valid()
             for name, values in held.items():
                 kept = pc.and_(kept, pc.is_in(group[name], pa.array(values, group[name].type)))

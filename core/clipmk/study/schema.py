@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipmk.system.locations import assets_dir
 
@@ -74,3 +75,11 @@ def image_schema(asks: Sequence[str]) -> pa.Schema:
 def images_schema(asks: Sequence[str]) -> pa.Schema:
     """Of `tables/images.parquet`: what shards have, and the class swap."""
     return pa.schema([*image_schema(asks), *SWAPPED])
+
+
+def check_concepts(rows: pa.Table) -> None:
+    """ArrowInvalid unless each row of images has as many flags and importances (where read) as vision concepts."""
+    names = [name for name in ("vision_concepts", "importance", "mutual") if name in rows.column_names]
+    lengths = [pc.list_value_length(rows[name]).fill_null(0) for name in names]
+    if any(not one.equals(lengths[0]) for one in lengths[1:]):
+        raise pa.ArrowInvalid(f"lists of {' and '.join(names)} differ in length; a new run of the study rebuilds it")
