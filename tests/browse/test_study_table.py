@@ -245,6 +245,15 @@ def test_a_study_without_its_plan_is_refused(copy: StudyFolder) -> None:
         StudyTable(copy.root)
 
 
+@pytest.mark.parametrize("shard", [2**40, 3, -1, None])
+def test_a_plan_with_a_shard_that_the_study_does_not_have_is_refused(copy: StudyFolder, shard: int | None) -> None:
+    plan = pq.read_table(copy.plan)
+    place, shards = plan.schema.get_field_index("shard"), [shard, *plan["shard"].to_pylist()[1:]]
+    pq.write_table(plan.set_column(place, plan.schema.field(place), [shards]), copy.plan)
+    with pytest.raises(InputError, match=r"plan\.parquet' is damaged: its shards .*; a new run of the study"):
+        StudyTable(copy.root)
+
+
 def test_one_model_two_images_no_labels(tmp_path: Path) -> None:
     manifest = make_manifest(pool=POOL[:1], images=2, classes=1)
     folder = write_study(tmp_path, manifest, pool=POOL[:1])

@@ -49,6 +49,10 @@ class StudyTable(ImageTable):
         if self.parts not in self.manifest.parts:
             raise UsageError(f"the study has no part method {parts!r}; {suggest(self.parts, self.manifest.parts)}")
         plan = read_table(self.folder.plan, PLAN, ["image", "key", "label", "shard"]).sort_by("image")
+        shards = plan["shard"].to_numpy()
+        if not ((shards >= 0) & (shards < self.manifest.shards)).all():
+            what = f"plan {quoted(self.folder.plan)} is damaged: its shards are not those of the study"
+            raise InputError(f"{what}; a new run of the study rebuilds it")
         models = [model.id for model in self.manifest.models]
         super().__init__(plan["key"], plan["label"], models, Notes(self.folder.root / STUDY_NOTES))
         images = self.folder.table("images")
@@ -65,7 +69,7 @@ class StudyTable(ImageTable):
             unread = f"{reason}; the shards are read instead" if images.exists() else "the tables are not written yet"
             self.warnings += [f"{unread}; p follows with them", *damaged]
             rows = self._read_predictions()
-        self._warn(rows, plan["shard"].to_numpy())
+        self._warn(rows, shards)
         truth = encode(plan["label"], self.classes)
         right = ((self.predicted == truth) & (truth != UNKNOWN)).sum(axis=1)
         self.use(*(models[number] for number in np.argsort(-right, kind="stable")[:2]))
