@@ -44,6 +44,7 @@ SHOTS = (
     Shot("compare", "fish-chimera-20.png", ("c", "wait")),
     Shot("difference", "cat-typical-14.png", ("d", "wait", "down")),
     Shot("venn", "fox-typical-09.png", ("v",)),
+    Shot("images", ".", ("i", "wait", *["down"] * 8), size=(120, 24)),
     Shot("narrow", "robot-missing-11.png", ("down",), size=(80, 24)),
     Shot("light", "train-typical-13.png", ("down",), theme="clipmk-light"),
 )
@@ -66,7 +67,9 @@ async def take(shot: Shot, folder: Path) -> None:
     )
     app = ClipmkApp(options, lambda: Engine(session))
     async with app.run_test(size=shot.size) as pilot:
-        while not (isinstance(screen := app.screen, MainScreen) and screen.query("Panes") and screen.state.explanation):
+        while not (isinstance(screen := app.screen, MainScreen) and screen.check_action("step", ())):
+            await pilot.pause(0.1)
+        while not screen.state.explanation:
             await pilot.pause(0.1)
         await settled(pilot)
         for key in shot.keys:
