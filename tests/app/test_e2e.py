@@ -206,7 +206,7 @@ def test_torch_is_only_in_the_worker(tmux: Callable[..., Tmux]) -> None:
 
 def test_the_screen_is_drawn_again_after_foreign_output_and_after_a_stop(tmux: Callable[..., Tmux]) -> None:
     app = tmux("tui", str(SAMPLES))
-    first = app.wait('why "', "mutual (", "download", without="esc")
+    first = app.wait('why "', "mutual (", "download", "▌11 ", without="esc")  # with the parts below the picture
     app.write("\x1b[5;1Hforeign" + 40 * "\r\n" + "output")
     assert "foreign" not in first
     app.press("C-l")
