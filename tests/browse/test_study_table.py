@@ -131,6 +131,8 @@ def test_a_half_finished_study_shows_what_is_done(copy: StudyFolder) -> None:
     first = models(THREE)[0].id
     copy.shard(first, 1).unlink()
     shutil.rmtree(copy.shard(models(THREE)[1].id, 0).parent)
+    for stray in (copy.shard(first, 99), copy.shard(first, 0).with_name("00000 copy.parquet")):  # not ours
+        shutil.copy(copy.shard(first, 0), stray)
     table = StudyTable(copy.root)
     assert table.warnings[1:] == ["5 of 9 shards are done; the other images are empty"]
     table.use(first, models(THREE)[1].id)

@@ -154,8 +154,9 @@ class StudyTable(ImageTable):
     def _warn(self, rows: int, shards: np.ndarray) -> None:
         """Tell what is missing or older than it could be."""
         sizes = np.bincount(shards, minlength=self.manifest.shards)
-        folders = [self.folder.shard(model, 0).parent for model in self.models]
-        done = [int(path.stem) for folder in folders for path in folder.glob("[0-9]*.parquet")]
+        written = {path for model in self.models for path in self.folder.shard(model, 0).parent.glob("*")}
+        numbers = range(self.manifest.shards)
+        done = [number for number in numbers for model in self.models if self.folder.shard(model, number) in written]
         total = len(self.models) * self.manifest.shards
         if len(done) < total:
             self.warnings.append(f"{len(done):,} of {counted(total, 'shard')} are done; the other images are empty")
