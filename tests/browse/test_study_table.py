@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
@@ -290,13 +291,22 @@ def test_images_of_every_kind_of_dataset_can_be_opened(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (20, 10), "red").save(images / name)
     shutil.make_archive(str(tmp_path / "shard"), "tar", tmp_path / "images")
-    for number, spec in enumerate([str(images.parent), str(tmp_path / "shard.tar"), "world:test?scenes=2&size=32"]):
+    data = [{"bytes": (images / name).read_bytes(), "path": name} for name in ("a.png", "b.png")]
+    pq.write_table(pa.table({"image": data}), tmp_path / "rows.parquet")
+    named = {
+        str(images.parent): ["a.png", "b.png"],
+        str(tmp_path / "shard.tar"): ["shard.tar-cat-a.png", "shard.tar-cat-b.png"],
+        str(tmp_path / "rows.parquet"): ["rows.parquet-a.png", "rows.parquet-b.png"],
+        "world:test?scenes=2&size=32": ["test-000000.png", "test-000001.png"],
+    }
+    for number, (spec, names) in enumerate(named.items()):
         table = StudyTable(begun_study(tmp_path / f"study {number}", spec).root)
-        paths = [table.image(place) for place in (0, 1)]
-        sizes = [read_picture(path).image.size for path in paths]
-        assert sizes == [(32, 32) if number == 2 else (20, 10)] * 2
+        paths = [Path(table.image(place)) for place in (0, 1)]
+        assert [path.name for path in paths] == names
+        sizes = [read_picture(str(path)).image.size for path in paths]
+        assert sizes == [(32, 32) if spec.startswith("world:") else (20, 10)] * 2
         table.closing.close()
-        assert [Path(path).exists() for path in paths] == [number == 0] * 2
+        assert [path.exists() for path in paths] == [number == 0] * 2
 
 
 def test_an_image_that_is_gone_is_an_error_of_the_image(tmp_path: Path) -> None:

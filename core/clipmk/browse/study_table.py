@@ -4,6 +4,7 @@ Read are the predictions of all models, and the rest of those that are shown. No
 opened while a run works on it.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ from clipmk.browse.notes import STUDY_NOTES, Notes
 from clipmk.datasets.entries import FileReader
 from clipmk.datasets.opening import reader_of
 from clipmk.errors import InputError, UsageError, raised_as, suggest
+from clipmk.images.paths import EXTENSIONS
 from clipmk.study.image_columns import encode
 from clipmk.study.manifest import StudyFolder, read_manifest
 from clipmk.study.plan import entry_of, missing_parts
@@ -116,7 +118,9 @@ class StudyTable(ImageTable):
         if isinstance(reader, FileReader) and entry.offset is None:
             return reader.place_of(entry)
         image = reader.read(entry).image
-        copy = Path(self.closing.enter_context(TemporaryDirectory(prefix="clipmk-")), f"{slug(entry.key)}.png")
+        stem, ending = os.path.splitext(entry.key)  # noqa: PTH122 - not a path
+        name = f"{slug(stem if ending.lower() in EXTENSIONS else entry.key)}.png"
+        copy = Path(self.closing.enter_context(TemporaryDirectory(prefix="clipmk-")), name)
         image.save(copy)
         return str(copy)
 
