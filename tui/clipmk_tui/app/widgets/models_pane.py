@@ -1,7 +1,7 @@
 """The models: embedded, registered, cached, downloadable; one explains, some are marked for comparison."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Final
 
@@ -89,8 +89,14 @@ class ModelList(OptionList):
     def _draw(self, at: str) -> None:
         width, view = max(16, self.scrollable_content_region.width), self._view
         ids = [entry.id for entry in self._entries]
+        lines = [entry_text(entry, width, view) for entry in self._entries]
         with self.prevent(OptionList.OptionHighlighted):
-            self.set_options([Option(entry_text(entry, width, view)) for entry in self._entries])
+            if len(lines) == self.option_count:  # two lines of some two hundred changed, mostly
+                for index, (option, line) in enumerate(zip(self.options, lines, strict=True)):
+                    if option.prompt is not line:
+                        self.replace_option_prompt_at_index(index, line)
+            else:
+                self.set_options(map(Option, lines))
             self.highlighted = ids.index(at) if at in ids else (0 if ids else None)
 
 
@@ -129,15 +135,20 @@ class ModelsPane(FilteredPane):
 
 def entry_text(entry: ModelEntry, width: int, view: View) -> Text:
     """One line of exactly `width` cells: mark, id, where it is, milliseconds, family, size; what fits."""
+    name = entry.id
+    return _line(entry, width, name in view.marked, name == view.model, name in view.failed, view.speed.get(name))
+
+
+@lru_cache(maxsize=1024)
+def _line(entry: ModelEntry, width: int, marked: bool, current: bool, failed: bool, speed: float | None) -> Text:
     short = entry.id.removeprefix("embedded/") if entry.source == "embedded" else entry.id
-    current, failed = entry.id == view.model, entry.id in view.failed
     place = "failed" if failed else SOURCE_WORDS[entry.source]
-    speed = f"{view.speed[entry.id]:.0f} ms" if entry.id in view.speed else ""
+    took = "" if speed is None else f"{speed:.0f} ms"
     family = family_words(entry.family)[1]
-    facts = [place.ljust(8), speed.rjust(6), family.ljust(6), f"{entry.input_size}px".rjust(6)]
+    facts = [place.ljust(8), took.rjust(6), family.ljust(6), f"{entry.input_size}px".rjust(6)]
     kept = sum(width >= least for least in (26, 33, 42, 54))
     tail = " ".join(facts[:kept])
-    lead = f"{'✓' if entry.id in view.marked else ' '}{'▸' if current else ' '} "
+    lead = f"{'✓' if marked else ' '}{'▸' if current else ' '} "
     name = Text(printable(short), "bold" if current else "dim" if failed or entry.source == "remote" else "")
     name.truncate(max(4, width - len(lead) - len(tail) - 1), overflow="ellipsis", pad=True)
     text = Text.assemble(
