@@ -369,6 +369,29 @@ async def test_what_is_missing_of_a_study_stays_on_top_while_a_run_works_on_it(
             assert shown[1 : screen.rows.region.y] == (told if size[1] > 22 else told[:1])
 
 
+async def test_a_study_is_read_again_as_far_as_a_run_has_written_it(study: Path) -> None:
+    shard = next((study / "shards").rglob("*.parquet"))
+    whole = shard.read_bytes()
+    shard.unlink()
+    async with opened(study) as (pilot, screen):
+        with FileLock(study / "study.lock"):
+            await press(pilot, "ctrl+r", "slash", *"not failed", "enter", "down", "enter")
+            path = pilot.app.screen_stack[0].state.item.path  # type: ignore[attr-defined]
+            await press(pilot, "escape", "ctrl+r")
+            assert "! older models, charts and advice: a run works on it" in seen(pilot.app)
+            assert "! 1 of 2 shards are done" in seen(pilot.app)
+            shard.write_bytes(whole)
+        assert screen.table is not None
+        assert sum(result.predicted is None for result in screen.table.row(1).results) == 1
+        copies = screen.table.closing
+        await press(pilot, "ctrl+r")
+        assert "!" not in seen(pilot.app).splitlines()[1]
+        assert title(pilot).endswith("filter: not failed")
+        assert line(pilot.app, "▸").split()[1] == Path(path).name
+        assert all(result.predicted for result in screen.table.row(1).results)
+        assert screen.table.closing is copies
+
+
 @pytest.mark.parametrize("size", [(60, 16), (80, 24), (200, 60)])
 async def test_keys_in_any_order_and_size_do_no_harm(study: Path, size: tuple[int, int]) -> None:
     async with opened(study, size) as (pilot, _):

@@ -32,7 +32,7 @@ class TableSource:
     def __init__(self, panes: Panes, study: Path | None) -> None:
         self._panes, self._items, self._session = panes, panes.state.items, panes.questions.session
         self._models = tuple(dict.fromkeys([panes.state.model, *panes.state.marked]))
-        self._study = study if study is not None and panes.folder in {"", str(study)} else None
+        self.study = study if study is not None and panes.folder in {"", str(study)} else None
         self.table: GrowingTable | StudyTable | None = None
         self.results: Results | None = None  # of a study, as far as there are any
         self.advice: list[str] = []  # what to do about a study
@@ -42,28 +42,31 @@ class TableSource:
     def is_current(self) -> bool:
         """Until other images, models or settings are chosen."""
         state, panes = self._panes.state, self._panes
-        if self._study is not None:
-            return panes.folder in {"", str(self._study)}
+        if self.study is not None:
+            return panes.folder in {"", str(self.study)}
         same = self._items is state.items and self._session == panes.questions.session
         return same and {state.model, *state.marked} <= {*self._models}
 
     async def open(self, changed: Callable[[], object]) -> GrowingTable | StudyTable:
         """Open the table, or say in a `ClipmkError` why there is none; `changed` is called when more is known."""
-        if self._study is None:
+        if self.study is None:
             index = ClassIndex((await self._panes.questions.load(self._models[0])).classes)
             images = [(item.path, index.find(item.label)) for item in self._items]
             self.table = await asyncio.to_thread(GrowingTable, self._panes.folder, images, self._models)
             self._fill(self.table, changed)
             return self.table
-        self.table = await asyncio.to_thread(StudyTable, self._study)
+        table = await asyncio.to_thread(StudyTable, self.study)
         try:
-            self.results = await asyncio.to_thread(self.table.tables)
+            self.results = await asyncio.to_thread(table.tables)
             self.advice = [one.text for one in await asyncio.to_thread(advice, self.results)]
-            if self.table.warnings:  # its tables are up to date now
-                self.table = await asyncio.to_thread(StudyTable, self._study)
+            if table.warnings:  # its tables are up to date now
+                table = await asyncio.to_thread(StudyTable, self.study)
         except ClipmkError as error:
-            self.table.warnings.append(f"no models, charts and advice: {error}")
-        return self.table
+            table.warnings.append(f"{'no' if self.results is None else 'older'} models, charts and advice: {error}")
+        if self.table is not None:
+            table.closing = self.table.closing  # copies of images, one of which may be shown
+        self.table = table
+        return table
 
     def _fill(self, table: GrowingTable, changed: Callable[[], object]) -> None:
         self._panes.run_worker(self._explain(table, changed), group="table", exclusive=True)
@@ -116,7 +119,7 @@ class TableSource:
         state.choose_model(model)
         if isinstance(table, StudyTable):
             state.open(ImageList((Item(path, table.row(place).label),)))
-            self._panes.folder = str(self._study)
+            self._panes.folder = str(self.study)
         else:
             state.go_to(place)
         self._panes.show()

@@ -91,16 +91,20 @@ class ImagesScreen(Screen[None]):
     def on_mount(self) -> None:
         """Open the table."""
         self.rows.focus()
-        self._detail.update("reading the table")
         self.app.theme_changed_signal.subscribe(self, lambda _: self.redraw())
-        self._open_table()
+        self.set_interval(_REFRESH, lambda: self.redraw(always=False))
+        self.action_again()
 
     def on_unmount(self) -> None:
         """Close the table."""
         self.source.close()
 
-    @work(group="read")
-    async def _open_table(self) -> None:
+    @work(group="read", exclusive=True)
+    async def action_again(self) -> None:
+        """Read the table; a study again, as far as a run has written it by now."""
+        if self.table is not None and self.source.study is None:
+            return
+        self._detail.update("reading the table")
         try:
             table = await self.source.open(self.redraw)
             table.choose()
@@ -110,14 +114,10 @@ class ImagesScreen(Screen[None]):
         warnings = [f"{FAILED} {one}" for one in (*table.warnings, table.notes.warning) if one]
         self._advice.update("\n".join(map(printable, [*warnings, *self.source.advice][:_ADVICE])))
         self._advice.set_classes("-warned" if warnings else "-known" if self.source.advice else "")
-        self.table, self._trail = table, [_Place(table.a, table.b)]
-        self._draw(table)
+        self._trail = [_Place(table.a, table.b)] if self.table is None else self._trail
+        self.table = table
+        self.redraw()
         self.go_to(**self._wanted)
-        self.set_interval(_REFRESH, self._follow_filling)
-
-    def _follow_filling(self) -> None:
-        if self.source.progress != self._progress:
-            self.redraw()
 
     # Drawing.
 
@@ -130,9 +130,10 @@ class ImagesScreen(Screen[None]):
         """Short names of the first model and the second."""
         return short_names([model for model in (self._here.model, self._here.other) if model])
 
-    def redraw(self) -> None:
-        """Draw what is known now, the cursor on the same row."""
-        if self.table is not None and self.is_attached:
+    def redraw(self, *, always: bool = True) -> None:
+        """Draw what is known now, the cursor on the same row; unless `always`, only if more is known."""
+        more = always or self.source.progress != self._progress
+        if more and self.table is not None and self.is_attached:
             self._keep_cursor()
             self._draw(self.table)
 
@@ -184,8 +185,7 @@ class ImagesScreen(Screen[None]):
             columns = image_rows.concept_columns(names, table.explained(places), table.wrong(places))
         if here.sort != "image":
             self._listed = sorted(self._listed, key=lambda one: getattr(one, here.sort) or 0, reverse=here.descending)
-        listed = self._listed
-        return columns, lambda at: listed[at]
+        return columns, self._listed.__getitem__
 
     def _draw_title(self, table: ImageTable, places: Places) -> None:
         here, wrong, every = self._here, table.wrong(places), counted(len(table), "image")
@@ -237,7 +237,7 @@ class ImagesScreen(Screen[None]):
 
     def go_to(self, **wanted: Any) -> None:
         """Go to images, at the latest when the table is there."""
-        self._wanted = wanted
+        self._wanted = wanted if self.table is None else {}
         if wanted:
             self._go(view="images", **wanted)
 
@@ -315,8 +315,7 @@ class ImagesScreen(Screen[None]):
         """Set a model against the first; elsewhere: images on which the two differ, only one is right, all."""
         here = self._here
         if here.view == "models":
-            model = self._listed[self.rows.cursor]["model"]
-            if model != here.model:
+            if (model := self._listed[self.rows.cursor]["model"]) != here.model:
                 self._go(deeper=True, view="images", other=model, filter=_DIFFERENT[0])
         elif here.other is None and self.table is not None:
             self._say("there is one model; mark another to compare")
@@ -408,7 +407,7 @@ class ImagesScreen(Screen[None]):
     async def action_report(self) -> None:
         """Write the study's page."""
         if self.source.results is None:
-            self._say("only studies have a page; clipmk study makes one")
+            self._say("only studies have a page, once their tables are written")
             return
         from clipmk.study.report import write_report  # noqa: PLC0415
 
