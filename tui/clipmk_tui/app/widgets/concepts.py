@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.style import Style
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.reactive import var
@@ -58,6 +58,7 @@ class ConceptTree(Tree[Row]):
         self._explanation: Explanation | None = None
         self._columns: Columns | None = None
         self._left_out: frozenset[str] = frozenset()
+        self._drawn_width = 0
         self._marked_part: int | None = None
         """The part selected in the picture: the concepts that were seen on it are marked."""
         self._open: dict[str, bool] = {"mutual": True, "asked": True}
@@ -169,11 +170,14 @@ class ConceptTree(Tree[Row]):
             self._columns = concept_rows.columns(self._explanation, room)
         return self._columns
 
-    def on_resize(self) -> None:
-        """Draw the labels at the new width."""
+    def on_resize(self, event: events.Resize) -> None:
+        """Draw the labels at the new width; where only the height is new, they stay as they are."""
+        width, self._drawn_width = self._drawn_width, self.scrollable_content_region.width
+        if width == self._drawn_width:
+            event.prevent_default()  # the tree would draw all its lines again
+            return
         self._columns = None
         self.notify_style_update()
-        self.refresh()
 
     def _highlight(self) -> None:
         if self.cursor_node is not None:
@@ -304,6 +308,7 @@ class ConceptsPane(FilteredPane):
         self.concept_tree = ConceptTree()
         super().__init__(self.concept_tree, "filter concepts", id="concepts", classes="pane -empty")
         self.border_title = "why"
+        self._held: tuple[tuple[str | None, str, int], int] | None = None  # lines of the answer on image, class, width
 
     def compose(self) -> ComposeResult:
         """Sentence, note, headings, tree, filter, numbers."""
@@ -368,7 +373,14 @@ class ConceptsPane(FilteredPane):
             if narrow:
                 line.truncate(self.size.width - 2, overflow="ellipsis")
             text.append(f"\n{line}", for_rich(self.app.theme_variables["warning"]))
-        return text
+        lines, about = self._wrapped(text), (view.image, made.class_name, self.size.width)
+        held = self._held[1] if self._held is not None and self._held[0] == about else 0
+        self._held = about, max(lines, held)  # the tree would move, and be drawn twice
+        return text.append("\n " * (held - lines))
+
+    def _wrapped(self, text: Text) -> int:
+        """How many lines a text takes."""
+        return len(text.wrap(self.app.console, max(1, self.size.width - 2)))
 
     def _note(self, view: View) -> Text:
         """Why there is no explanation, and what can be done."""
@@ -384,6 +396,5 @@ class ConceptsPane(FilteredPane):
     @on(FilteredPane.Changed)
     def _show_tree(self) -> None:
         if self.view.explanation is not None:
-            sentence = self._answer().wrap(self.app.console, max(1, self.size.width - 2))
-            room = self.size.height - len(sentence) - 2
+            room = self.size.height - self._wrapped(self._answer()) - 2
             self.concept_tree.show(self.view.explanation, self.view.asked, wanted=self.filter_text, room=room)
