@@ -42,6 +42,19 @@ def rows(screen: MainScreen) -> list[str]:
     return [str(option.prompt) for option in screen.panes.models.list.options]
 
 
+async def test_another_model_draws_two_lines_again(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        await press(pilot, ".", ",")
+        await settled(pilot)
+        before = [option.prompt for option in screen.panes.models.list.options]
+        await press(pilot, ".")
+        await settled(pilot)
+        after = [option.prompt for option in screen.panes.models.list.options]
+        changed = [str(new) for old, new in zip(before, after, strict=True) if new is not old]
+        assert len(changed) == 2 < len(after)
+        assert sum("▸" in line for line in changed) == 1
+
+
 async def test_an_absent_model_is_neither_chosen_nor_marked_but_downloaded(album: Path) -> None:
     engine = Downloading()
     async with running(engine, album) as (pilot, screen):

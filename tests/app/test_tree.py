@@ -48,6 +48,24 @@ async def test_an_image_gone_before_its_tree_was_drawn_does_no_harm(album: Path)
         assert 'why "fox"' in seen(screen)
 
 
+async def test_the_tree_stays_in_its_place_while_only_the_model_changes(album: Path) -> None:
+    async with running(FakeEngine(), album) as (pilot, screen):
+        view, tree = screen.state.view, screen.panes.concepts.concept_tree
+        assert view.explanation is not None
+        places = [tree.region]
+        warned = dataclasses.replace(view.explanation, warnings=(*view.explanation.warnings, "one line more"))
+        for shown in (
+            dataclasses.replace(view, explanation=warned),
+            view,
+            dataclasses.replace(view, image="another.png"),
+        ):
+            screen.panes.view = shown
+            await settled(pilot)
+            places.append(tree.region)
+        assert places[0] == places[3]
+        assert places[1] == places[2] == places[0].shrink((1, 0, 0, 0))
+
+
 async def test_leaving_out_changes_the_numbers_before_the_engine_answers(album: Path) -> None:
     engine = FakeEngine()
     async with running(engine, album) as (pilot, screen):
