@@ -34,11 +34,8 @@ if TYPE_CHECKING:
     from clipmk_tui.app.concept_rows import Answers
 
 Row = GroupRow | ConceptRow | PartRow | str  # a text: a line about what was asked for
-
 _HINT = {"mutual": "seen and tied", "vision": "seen, not tied", "language": "tied, not seen"}
-
 _SIGNS = {"none": NEITHER, "awaited": "…"} | dict(SIGN)
-
 _LEAST = 4  # lines below its heading that a group needs to be open from the start
 _LEAD = 2  # cells of the sign before a concept's name
 _WHOLE_WARNINGS = 40  # cells from which warnings are whole; narrower panes have a line of their first clause
@@ -54,7 +51,6 @@ class ConceptTree(Tree[Row]):
         super().__init__("concepts")
         self.show_root = self.show_guides = False
         self.guide_depth = 2
-        self.auto_expand = True
         self._explanation: Explanation | None = None
         self._columns: Columns | None = None
         self._left_out: frozenset[str] = frozenset()
@@ -88,7 +84,7 @@ class ConceptTree(Tree[Row]):
                     child.expand()
         asked_before = isinstance(before, AskedRow)
         if not (isinstance(before, ConceptRow | PartRow) and self.select(before.text, asked=asked_before)):
-            self.call_after_refresh(self._go_to_the_first)
+            self._go_back(before)  # at once: the keys of a burst come next
             self.call_after_refresh(self._highlight)  # the cursor may be on the same line as before
 
     def leave_out(self, texts: frozenset[str]) -> None:
@@ -106,7 +102,8 @@ class ConceptTree(Tree[Row]):
         for node in found[:1] if asked else found[-1:]:
             if node.parent is not None:
                 node.parent.expand()
-            self.call_after_refresh(self.move_cursor, node)
+            if self.last_line >= 0:  # gives the node its line
+                self.move_cursor(node)
             self.post_message(Tree.NodeHighlighted(node))  # at once: the picture is drawn together with the tree
         return bool(found)
 
@@ -252,9 +249,12 @@ class ConceptTree(Tree[Row]):
             for part in concept_rows.part_rows(self._explanation, row):
                 node.add_leaf("", data=part)
 
-    def _go_to_the_first(self) -> None:
-        if self.last_line >= 0:  # else the next image has taken the tree away already
-            self.move_cursor_to_line(min(1, self.last_line))
+    def _go_back(self, before: Row | None) -> None:
+        """To the group where the cursor was, else to the first row."""
+        if self.last_line >= 0:
+            groups = {getattr(node.data, "kind", None): node.line for node in self.root.children}
+            kind = before.kind if isinstance(before, GroupRow) else None
+            self.move_cursor_to_line(groups.get(kind, min(1, self.last_line)))
 
     def _group(self, row: GroupRow, node: TreeNode[Row]) -> Text:
         out = sum(concept.text in self._left_out for concept in row.rows)
