@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]  # called with (stage, done, total); raise from it to cancel
 
 CPU_PIXELS = 4 * 224 * 224
-"""Pixels per forward on a CPU, where small matrices waste time and large ones leave the cache. ViT-B/16 on two threads:
-four images at a time take a sixth less time than one by one, and no more than sixteen do."""
+"""Pixels per forward on a CPU, where small matrices waste time: 16 images in fours take ViT-B/16 on two threads an
+eighth less time than one by one (docs/performance.md)."""
 
 ACCELERATOR_BATCH = 32  # images, or prompted images, per forward where batches help
 

@@ -98,6 +98,7 @@ class ModelList(OptionList):
             else:
                 self.set_options(map(Option, lines))
             self.highlighted = ids.index(at) if at in ids else (0 if ids else None)
+        self.scroll_to_highlight()  # also where only the height is new
 
 
 class ModelsPane(FilteredPane):
