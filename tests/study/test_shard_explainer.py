@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 import embedded
 from clipmk.concepts.selection import language_concepts
+from clipmk.concepts.superpixels import WORK_SIDE
 from clipmk.explanation import Explanation
 from clipmk.images.decoder import Picture, read_picture
 from clipmk.pipeline.builder import ExplanationBuilder
@@ -59,6 +62,17 @@ def squares(count: int) -> Any:
 
 def copies(count: int) -> list[Any]:
     return [embedded.explainer().builder.squares(picture)[1] for picture in pictures(count)]
+
+
+def test_only_a_model_as_wide_as_the_working_copy_has_one_of_its_own() -> None:
+    builder, (picture,) = embedded.explainer().builder, pictures(1)
+    info = dataclasses.replace(builder.backbone.info, input_size=WORK_SIDE)
+    wide: Any = SimpleNamespace(info=info, preprocessing=builder.backbone.preprocessing)
+    shared = builder.working_copy(picture)
+    square, copy = dataclasses.replace(builder, backbone=wide).squares(picture, lambda: shared)
+    assert copy is not shared
+    assert copy.pixels is square
+    assert builder.squares(picture, lambda: shared)[1] is shared
 
 
 def assert_says(row: TableRow, one: Explanation) -> None:
