@@ -43,7 +43,8 @@ class Regions:
     ) -> Regions:
         """Measure a label map and the mean of each picture (CIE Lab, patch features); renumbered by descending area."""
         flat = labels.ravel()
-        starts = np.flatnonzero(np.diff(flat, prepend=-1))  # summing runs of one label first takes a fifth of the time
+        # Summing runs of one label first takes a fifth of the time.
+        starts = np.concatenate([[0], 1 + np.flatnonzero(flat[1:] != flat[:-1])])
         counts = np.bincount(flat[starts], np.diff(starts, append=flat.size))
         counts[0] = 0
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
