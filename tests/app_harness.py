@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gc
 import html
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rich.cells import cell_len
@@ -37,6 +37,7 @@ from clipmk_tui.app.engine.worker import OnPartial
 from clipmk_tui.app.image_list import ImageList, Item
 from clipmk_tui.app.ordered_input import OrderedInput
 from clipmk_tui.app.questions import Questions
+from clipmk_tui.app.screens import main as main_module
 from clipmk_tui.app.screens.compare import CompareScreen
 from clipmk_tui.app.screens.main import MainScreen
 from clipmk_tui.app.start_options import StartOptions
@@ -50,7 +51,9 @@ IMAGE = "pictures/fox_03.png"
 STYLESHEET = Path(app_module.__file__).with_name("app.tcss")
 CELL = 12.2
 """Width of a cell in an exported picture."""
-THRESHOLDS = gc.get_threshold()
+
+# The app tunes the garbage collector for itself; one process of tests has many apps, one after the other.
+main_module.gc = SimpleNamespace(freeze=lambda: None, set_threshold=lambda *_: None)  # type: ignore[assignment]
 
 FAMILIES = {"embedded/vit-s8": "vit", "embedded/vit-xs": "vit", "embedded/rn-s": "resnet", "embedded/cnx-s": "convnext"}
 """Models that the fake engine holds."""
@@ -298,18 +301,14 @@ async def running(
     bound = parse_keys(keys, BINDING_IDS) if keys else {}
     options = StartOptions(paths=tuple(map(str, paths)), models=models, session=session, keys=bound)
     app = TestedApp(options, lambda: engine)
-    try:
-        async with app.run_test(size=size, notifications=True) as pilot:
-            screen = app.screen
-            assert isinstance(screen, MainScreen)
-            if engine.gate.is_set():
-                await settled(pilot)
-            else:
-                await until(lambda: engine.asked and screen.query("Panes"))
-            yield pilot, screen
-    finally:
-        gc.unfreeze()  # the app freezes what is loaded when it begins; other tests have loaded more
-        gc.set_threshold(*THRESHOLDS)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        if engine.gate.is_set():
+            await settled(pilot)
+        else:
+            await until(lambda: engine.asked and screen.query("Panes"))
+        yield pilot, screen
 
 
 # Keys.

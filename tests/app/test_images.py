@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from textual.widgets._toast import Toast
 
 import samples
 import study_shards
-from app_harness import RN, THRESHOLDS, VIT, FakeEngine, TestedApp, burst, line, press, running, seen, settled, until
+from app_harness import RN, VIT, FakeEngine, TestedApp, burst, line, press, running, seen, settled, until
 from clipmk.browse.image_table import ConceptCount
 from clipmk.errors import InputError
 from clipmk.study.schema import PLAN
@@ -72,17 +71,13 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def opened(study: Path, size: tuple[int, int] = (120, 40)) -> AsyncIterator[tuple[Pilot[Any], ImagesScreen]]:
     """The app on a study, its table drawn, and what it says at the start gone."""
     app = TestedApp(resolve_start_options([str(study)], {}), FakeEngine)  # type: ignore[arg-type]
-    try:
-        async with app.run_test(size=size, notifications=True) as pilot:
-            await until(lambda: isinstance(app.screen, ImagesScreen))
-            await settled(pilot)
-            app.clear_notifications()
-            await settled(pilot)
-            assert isinstance(app.screen, ImagesScreen)
-            yield pilot, app.screen
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*THRESHOLDS)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(lambda: isinstance(app.screen, ImagesScreen))
+        await settled(pilot)
+        app.clear_notifications()
+        await settled(pilot)
+        assert isinstance(app.screen, ImagesScreen)
+        yield pilot, app.screen
 
 
 def title(pilot: Pilot[Any]) -> str:
@@ -317,8 +312,6 @@ async def test_keys_before_the_table_is_there_do_nothing(study: Path, monkeypatc
             assert title(pilot).startswith(f"images  {COUNT} images")
     finally:
         told.set()
-        gc.unfreeze()
-        gc.set_threshold(*THRESHOLDS)
 
 
 async def test_damage_to_one_models_rows_is_told_and_the_other_stays(study: Path) -> None:
