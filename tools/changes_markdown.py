@@ -1,7 +1,8 @@
-"""Tables for the docs of what `clipmk evaluate --path` or `--zero-shot --output F.json` wrote (one file or more).
+"""Tables for the docs of what `clipmk evaluate --path`, `--faithfulness` or `--zero-shot --output F.json` wrote.
 
 Of a path: AP and hit@1 after each step, and which steps change a metric (95 % interval of paired differences apart from
-0). Of the zero-shot gain: accuracy, gains and controls of every source of descriptors.
+0). Of faithfulness: every variant and control of each model, then the margins of all models. Of the zero-shot gain:
+accuracy, gains and controls of every source of descriptors.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +35,27 @@ GAINS = {
     "over_random": "above random descriptors",
 }
 
+SCORES = {"deletion": "deletion", "insertion": "insertion", "acc_drop": "AccDrop", "acc_inc": "AccInc"}
+MARGINS = {"deletion_margin": "deletion, margin", "insertion_margin": "insertion, margin"}
+LEFT_OUT = "random descriptors"
+"""A control that says the same as the nearest descriptor."""
+
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     content = [json.loads(path.read_text(encoding="utf-8")) for path in parser.parse_args().files]
-    paths, gains = (
-        list(rows_of(one for each in content for one in each[name] or ())) for name in ("path", "zero_shot")
+    paths, faith, gains = (
+        list(rows_of(one for each in content for one in each[name] or ()))
+        for name in ("path", "faithfulness", "zero_shot")
     )
     if paths:
         table(["model", "split", *STEPS.values()], list(path_rows(paths)))
         print()
         print("\n".join(change_lines(paths)))
+    if faith:
+        print_faithfulness(faith)
     if gains:
         table(
             ["model", "split", "descriptors from", "before", "after", *GAINS.values()], [gain_row(row) for row in gains]
@@ -81,6 +91,36 @@ def change_lines(rows: list[Row]) -> Iterator[str]:
                 yield f"- {split}, {step}, {words}: {min(means):+.3f} to {max(means):+.3f}"
                 yield f"  above 0 in {len(apart)} of {len(values)}: {', '.join(apart)}"
                 yield f"  below 0 in {len(below)}: {', '.join(below)}"
+
+
+def print_faithfulness(rows: list[Row]) -> None:
+    """For each model what its variants and controls reach; then the margins that tell models apart."""
+    known = {(row["model"], row["data"], row["name"]): row["values"] for row in rows if LEFT_OUT not in row["name"]}
+    models, splits = (list(dict.fromkeys(row[key] for row in rows)) for key in ("model", "data"))
+    for model in models:
+        print(model)
+        found = [(split, name, values) for (owner, split, name), values in known.items() if owner == model]
+        table(["split", "variant: control", *SCORES.values(), *MARGINS.values()], [faith_row(*one) for one in found])
+        print()
+    variants = sorted({name for _, _, name in known if ":" not in name and "feature maps" not in name})
+    orders = [f"order, {split}: {kind}" for split in splits for kind in ("deletion", "insertion")]
+    margins = []
+    for model, variant in product(models, variants):
+        random = [known[model, split, f"{variant}: random order"] for split in splits]
+        regions = known[model, splits[0], f"{variant}: random regions"]["insertion_margin"]
+        own = [interval(values[key]) for values in random for key in MARGINS]
+        margins.append([model, variant, *own, interval(regions)])
+    table(["model", "variant", *orders, f"regions, {splits[0]}: insertion"], margins)
+
+
+def faith_row(split: str, name: str, values: Row) -> list[str]:
+    """One variant or control."""
+    scores = [
+        f"{values[key]['mean']:.3f}"
+        + (f" [{values[key]['low']:.3f}, {values[key]['high']:.3f}]" if key in ("deletion", "insertion") else "")
+        for key in SCORES
+    ]
+    return [split, name, *scores, *(interval(values[key]) if key in values else "" for key in MARGINS)]
 
 
 def gain_row(row: Row) -> list[str]:

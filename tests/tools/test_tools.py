@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,7 @@ def test_tables_of_a_path_and_of_gains_have_every_step_and_name_what_it_changes(
     gains = {name: interval(0.5) for name in ("before", "after", "gain", "random_gain", "words_gain", "over_random")}
     gain = {"data": "hard", "name": "default, attend: held out", "values": gains}
     reports = {"path": [{"model": "embedded/a", "rows": rows}], "zero_shot": [{"model": "embedded/b", "rows": [gain]}]}
-    (tmp_path / "found.json").write_text(json.dumps(reports), encoding="utf-8")
-    command = [sys.executable, TOOLS / "changes_markdown.py", tmp_path / "found.json"]
-    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    lines = printed(tmp_path, reports)
     first = next(line for line in lines if line.startswith("| a | test |"))
     assert first.count(" / ") == len(steps)  # `paper` and all steps but the union of candidates
     assert first.endswith("| 0.70 / 0.70 |")
@@ -68,6 +67,31 @@ def test_tables_of_a_path_and_of_gains_have_every_step_and_name_what_it_changes(
     place = lines.index("- test, + foreground centred, hit@1: +0.500 to +0.500")
     assert lines[place + 2] == "  below 0 in 0: "
     assert "| b | hard | default, attend: held out | 0.500 | 0.500 |" + 4 * " +0.500 [+0.400, +0.600] |" in lines
+
+
+def test_tables_of_faithfulness_leave_one_control_out_and_end_with_the_margins(tmp_path: Path) -> None:
+    rows = []
+    for number, name in enumerate(["default, attend", "feature maps, attend", "paper, attend"]):
+        scores = {key: interval(number) for key in ("deletion", "insertion", "acc_drop", "acc_inc")}
+        rows.append({"data": "test", "name": name, "values": scores})
+        margins = {"deletion_margin": interval(0.25 * number), "insertion_margin": interval(-0.5)}
+        controls = ("random order", "random descriptors", "random regions") if name != "feature maps, attend" else ()
+        rows += [{"data": "test", "name": f"{name}: {control}", "values": scores | margins} for control in controls]
+    reports = {"path": None, "faithfulness": [{"model": "embedded/a", "rows": rows}], "zero_shot": None}
+    lines = printed(tmp_path, reports)
+    assert not any("random descriptors" in line for line in lines)
+    assert "| test | feature maps, attend |" + 2 * " 1.000 [0.900, 1.100] |" + 2 * " 1.000 |" + "  |  |" in lines
+    inserted = "-0.500 [-0.600, -0.400]"
+    assert f"| a | paper, attend | +0.500 [+0.400, +0.600] | {inserted} | {inserted} |" in lines
+    assert len(lines[lines.index("") :]) == 1 + 2 + 2
+
+
+def printed(folder: Path, reports: Mapping[str, object]) -> list[str]:
+    """What the tool prints of some reports."""
+    complete = dict.fromkeys(("path", "faithfulness", "zero_shot")) | dict(reports)
+    (folder / "found.json").write_text(json.dumps(complete), encoding="utf-8")
+    command = [sys.executable, TOOLS / "changes_markdown.py", folder / "found.json"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
 
 
 def interval(mean: float) -> dict[str, float]:
