@@ -7,8 +7,24 @@ import dataclasses
 import pytest
 
 import samples
-from clipmk.output.sentences import Measure, beaten, measures, overlap_sentence
+from clipmk.output.sentences import Measure, beaten, measures, overlap_sentence, part_names
 from clipmk.records import ClassSwap, Mutual
+
+
+def test_a_part_is_named_without_a_mark_only_by_a_concept_that_is_seen_in_it() -> None:
+    made = samples.explanation()
+    own, other = (part.descriptors for part in made.parts)
+    concepts = tuple(dataclasses.replace(concept, parts=(1,)) for concept in made.vision_concepts)
+    parts = [
+        dataclasses.replace(made.parts[0], id=number, descriptors=words)
+        for number, words in enumerate([own, other[:1], (), own[:1]], 1)
+    ]
+    seen = {concept.text for concept in concepts}
+    assert {own[0].text, other[0].text} <= seen
+    made = dataclasses.replace(made, parts=tuple(parts), vision_concepts=concepts)
+    assert part_names(made) == {1: own[0].text, 2: f"{other[0].text}?", 3: "?", 4: f"{own[0].text}?"}
+    unseen = dataclasses.replace(made, vision_concepts=())
+    assert part_names(unseen)[1] == f"{own[0].text}?"
 
 
 def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of: int = 29) -> Mutual:

@@ -18,7 +18,7 @@ from PIL import Image
 from clipmk.errors import ImageError
 from clipmk.output.overlay import heat_overlay, overlay, readable_scale
 from clipmk.output.palette import colour_of
-from clipmk.output.sentences import measures, overlap_sentence
+from clipmk.output.sentences import UNSURE, measures, overlap_sentence, part_names
 from clipmk.records import ExplanationRecord, Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
@@ -71,6 +71,8 @@ def _explanation(explanation: ExplanationRecord) -> str:
     return render(
         "explanation.html",
         explanation=explanation,
+        names=(names := part_names(explanation)),
+        unsure=UNSURE if any(name.endswith("?") for name in names.values()) else "",
         **_picture(explanation),
         maps=_maps(explanation),
         staircase=_staircase(explanation.mutual.curve),

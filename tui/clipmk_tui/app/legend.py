@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -52,16 +52,12 @@ def laid_out(width: int, height: int, picture: tuple[int, int], *, legend: bool 
 
 
 def legend_lines(
-    parts: Sequence[Part], *, width: int, height: int, lit: Collection[int], blurred: Collection[int]
+    parts: Sequence[Part], names: dict[int, str], *, width: int, height: int, lit: Container[int], out: Container[int]
 ) -> list[tuple[int | None, Text]]:
-    """A line of at most `width` cells for each part, with its id, lit ones first: number, descriptor, share of image.
+    """A line of at most `width` cells for each part, with its id, lit ones first: number, name, share of image.
 
     Lit parts have a bar in front, left-out ones their sign. A last line without an id says how many parts have no room.
     """
-    names: dict[int, str] = {}
-    for part in parts:  # the first descriptor that is not the name of an earlier part, or its first one
-        texts = [descriptor.text for descriptor in part.descriptors] or ["?"]
-        names[part.id] = next((text for text in texts if text not in names.values()), texts[0])
     digits = max((len(str(part.id)) for part in parts), default=1)
     longest = max((cell_len(printable(name)) for name in names.values()), default=0)
     shares = width >= _WITHOUT_SHARE
@@ -69,7 +65,7 @@ def legend_lines(
     ordered = sorted(parts, key=lambda part: part.id not in lit)
     hidden = len(ordered) - height + 1 if len(ordered) > height else 0
     lines: list[tuple[int | None, Text]] = [
-        (part.id, _line(part, names[part.id], width, digits, shares, lit=part.id in lit, out=part.id in blurred))
+        (part.id, _line(part, names[part.id], width, digits, shares, lit=part.id in lit, out=part.id in out))
         for part in ordered[: len(ordered) - hidden]
     ]
     if hidden and height > 0:

@@ -16,6 +16,7 @@ from textual.reactive import var
 from textual.strip import Strip
 from textual.widget import Widget
 
+from clipmk.output.sentences import part_names
 from clipmk.system.text import encodable
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.legend import Layout, laid_out, legend_lines
@@ -83,6 +84,7 @@ class ImagePane(Widget, can_focus=True):
         self._frame: Frame | None = None
         self._rows: list[Strip] = []
         self._legend: list[tuple[int | None, Text]] = []  # part, and its line
+        self._names: dict[int, str] = {}  # of the parts that are drawn
 
     def cycle_overlay(self) -> None:
         """Show the parts in the next way."""
@@ -190,6 +192,7 @@ class ImagePane(Widget, can_focus=True):
             return ()
         paths = (self.explanation.image.path, picture.info.path)
         if None in paths or len({encodable(str(path)) for path in paths}) == 1:
+            self._names = part_names(self.explanation)
             return self.explanation.parts
         same = self._canvas is not None and self._canvas.picture is picture
         return self._shapes.parts if same and self._shapes is not None else ()
@@ -206,7 +209,8 @@ class ImagePane(Widget, can_focus=True):
         if job.heat is not None:
             self._legend = job.heat.legend(width=width, height=height)
         else:
-            self._legend = legend_lines(job.shapes.parts, width=width, height=height, lit=job.lit, blurred=job.blurred)
+            said = job.shapes.parts, self._names
+            self._legend = legend_lines(*said, width=width, height=height, lit=job.lit, out=job.blurred)
         self._stale, self._frame = False, frame
         if self._layout != job.layout:
             self._layout = job.layout

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clipmk.output.palette import colour_of
-from clipmk.output.sentences import measures, overlap_sentence
+from clipmk.output.sentences import UNSURE, measures, overlap_sentence, part_names
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.signs import ANSI, NEITHER, SIGN, WORD, Kind
 from clipmk_tui.show.text import bar, shown, sparkline, why_not
@@ -90,18 +90,20 @@ def _predictions(explanation: Explanation, width: int) -> RenderableType:
 
 def _parts(explanation: Explanation, *, everything: bool) -> RenderableType:
     table, parts, other = _table("left", "fold", "right", "right"), explanation.parts, explanation.runner_up
+    names = part_names(explanation)
     margins: Sequence[float | None] = [None] * len(parts)
     influence = "no other class"
     if other is not None:
         margins = other.part_margins
         influence = f"influence: + for {quoted(explanation.class_name)}, - for {quoted(other.class_name)}"
     for part, margin in zip(parts, margins, strict=True):
-        words = [one.text for one in part.descriptors][: None if everything else 1]
+        words = [names[part.id], *(one.text for one in part.descriptors[1:] if everything)]
         swatch = Text.assemble(("■", "#{:02x}{:02x}{:02x}".format(*colour_of(part.id))), f" {part.id}")
         table.add_row(swatch, shown(", ".join(words)), _percent(part.area), _signed(margin))
     if not parts:
         table.add_row("none", "", "", "")
-    return Group(_title("parts", f"share of the picture, {influence}"), table)
+    unsure = [Text(f" {UNSURE}", _DIM)] if any(name.endswith("?") for name in names.values()) else []
+    return Group(_title("parts", f"share of the picture, {influence}"), table, *unsure)
 
 
 def _asked(explanation: Explanation) -> RenderableType:
