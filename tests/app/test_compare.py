@@ -71,6 +71,16 @@ async def test_columns_are_filled_and_the_most_agreed_concept_stands_first(size:
         assert max(cell_len(one) for one in lines(app)) <= size[0]
 
 
+async def test_the_smallest_terminal_shows_rows_and_the_detail() -> None:
+    app = compare_host(FakeEngine())
+    async with app.run_test(size=(60, 16)) as pilot:
+        await settled(pilot)
+        shown = [one.split("  ")[0].strip() for one in lines(app)]
+        assert {"pointed ears", "a bushy tail"} <= set(shown)
+        await press(pilot, "down", "down")
+        assert any("pointed ears: mutual for" in one for one in lines(app))
+
+
 async def test_only_models_that_are_not_at_hand_are_asked() -> None:
     engine = FakeEngine()
     known = {model: explained(model, IMAGE) for model in MODELS[:2]}
@@ -181,7 +191,10 @@ async def test_t_turns_to_a_class_without_asking_what_the_records_answer() -> No
         await press(pilot, "right", "right", "t", *"ca", "enter")
         assert "all explain 'cat'" in lines(app)[0]
         assert line(app, "a bushy tail").count("◐") == 4
-        await press(pilot, "down", "down", "enter")
+        assert any("rn-s says cat 15 % · 1/4 tied" in one for one in lines(app))
+        await press(pilot, "left")
+        assert any("vit-xs says fox 71 % · for 'cat' 1/4 tied" in one for one in lines(app))
+        await press(pilot, "right", "down", "down", "enter")
         assert app.answers == [CompareChoice(model="embedded/rn-s", concept="pointed ears", target="cat")]
         assert len(engine.asked) == 1
 

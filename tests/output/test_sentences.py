@@ -22,9 +22,9 @@ def test_a_part_is_named_without_a_mark_only_by_a_concept_that_is_seen_in_it() -
     seen = {concept.text for concept in concepts}
     assert {own[0].text, other[0].text} <= seen
     made = dataclasses.replace(made, parts=tuple(parts), vision_concepts=concepts)
-    assert part_names(made) == {1: own[0].text, 2: f"{other[0].text}?", 3: "?", 4: f"{own[0].text}?"}
+    assert part_names(made) == {1: own[0].text, 2: f"? {other[0].text}", 3: "?", 4: f"? {own[0].text}"}
     unseen = dataclasses.replace(made, vision_concepts=())
-    assert part_names(unseen)[1] == f"{own[0].text}?"
+    assert part_names(unseen)[1] == f"? {own[0].text}"
 
 
 def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of: int = 29) -> Mutual:

@@ -43,7 +43,7 @@ def test_why_not_names_the_parts_for_either_class_most_influential_first() -> No
     made = dataclasses.replace(made, parts=parts)
     against = dataclasses.replace(cat, part_margins=(0.01, 0.03, 0.02))
     assert why_not(made, against) == (
-        "for 'fox' part 2 (a bushy tail) +0.030, part 3 (a bushy tail?) +0.020; for 'cat' no part"
+        "for 'fox' part 2 (a bushy tail) +0.030, part 3 (? a bushy tail) +0.020; for 'cat' no part"
     )
     against = dataclasses.replace(cat, part_margins=(-0.01, -0.03, 0.0))
     assert why_not(made, against) == (

@@ -72,7 +72,7 @@ def _explanation(explanation: ExplanationRecord) -> str:
         "explanation.html",
         explanation=explanation,
         names=(names := part_names(explanation)),
-        unsure=UNSURE if any(name.endswith("?") for name in names.values()) else "",
+        unsure=UNSURE if any(name.startswith("?") for name in names.values()) else "",
         **_picture(explanation),
         maps=_maps(explanation),
         staircase=_staircase(explanation.mutual.curve),

@@ -20,13 +20,13 @@ UNSURE = "?: this concept is seen best in another part, or in none"
 
 
 def part_names(explanation: ExplanationRecord) -> dict[int, str]:
-    """The first descriptor of each part, with a "?" where that concept is not seen in it but in others, or in none.
+    """The first descriptor of each part, after a "?" where that concept is not seen in it but in others, or in none.
 
     Such a name is right half as often as one without the mark (docs/findings.md).
     """
     seen = {concept.text: concept.parts for concept in explanation.vision_concepts}
     names = {part.id: part.descriptors[0].text if part.descriptors else "" for part in explanation.parts}
-    return {part: name if part in seen.get(name, ()) else f"{name}?" for part, name in names.items()}
+    return {part: name if part in seen.get(name, ()) else f"? {name}".rstrip() for part, name in names.items()}
 
 
 def overlap_sentence(mutual: Mutual, class_name: str) -> str:

@@ -14,7 +14,7 @@ from clipmk.errors import ClipmkError
 from clipmk.explanation import Explanation
 from clipmk.output import document
 from clipmk.system.files import write_text
-from clipmk.system.text import printable, slug
+from clipmk.system.text import printable, quoted, slug
 from clipmk_tui.app.answers import Answers
 from clipmk_tui.app.bindings import KEY_BINDINGS
 from clipmk_tui.app.concept_rows import asked_words
@@ -42,6 +42,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
     BINDINGS = KEY_BINDINGS["CompareScreen"]
 
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (22, "-tall")]  # noqa: RUF012 - Textual's annotation
     topic = "compare"
     signs = f"{words.legend()}  {words.BEST_WORDS}"
 
@@ -187,7 +188,8 @@ def _strength_words(column: ComparedModel, name: str) -> str:
     if column.mutual is None:
         return f"{name} failed"
     best = f" {words.BEST}" if column.best_in_family else ""
-    return f"{name} says {says} {share} · {words.strength_line(column.mutual)}{best}  {curve}"
+    other = "" if column.class_name == column.predictions[0].class_name else f"for {quoted(str(column.class_name))} "
+    return f"{name} says {says} {share} · {other}{words.strength_line(column.mutual)}{best}  {curve}"
 
 
 def _row_words(row: Row, column: ComparedModel, made: Comparison, place: int) -> str:

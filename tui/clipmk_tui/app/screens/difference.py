@@ -231,10 +231,9 @@ def answers(column: ComparedModel, explanation: Explanation, true_class: str | N
     if true_class is not None and not column.right:
         lines.append(_rank_words(explanation, true_class))
     tied = "" if explanation.class_name == first.class_name else f" to {explanation.class_name}"
-    lines.append(f"{mutual.count} of {mutual.vision_count} seen are tied{tied}")
-    lines.append(f"beats {beaten(mutual)} other classes")
-    lines.append(f"strength {mutual.mi_paper:.2f} AUC {mutual.auc:.2f} u {mutual.language_count}")
-    return lines
+    strength = f"strength {mutual.mi_paper:.2f} AUC {mutual.auc:.2f} u {mutual.language_count}"
+    seen = f"{mutual.count} of {mutual.vision_count} seen are tied{tied}"
+    return [*lines, seen, f"beats {beaten(mutual)} other classes", strength]
 
 
 def _rank_words(explanation: Explanation, class_name: str) -> str:

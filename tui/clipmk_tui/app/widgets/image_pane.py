@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, ClassVar
 
@@ -206,11 +207,8 @@ class ImagePane(Widget, can_focus=True):
     def _take(self, job: Job, frame: Frame, spans: Spans, rows: Mapping[int, Strip]) -> None:
         """Put what was drawn into the pane; only rows that differ are written to the terminal."""
         width, height, before = job.layout.legend.width, job.layout.legend.height, self._legend
-        if job.heat is not None:
-            self._legend = job.heat.legend(width=width, height=height)
-        else:
-            said = job.shapes.parts, self._names
-            self._legend = legend_lines(*said, width=width, height=height, lit=job.lit, out=job.blurred)
+        of_parts = partial(legend_lines, job.shapes.parts, self._names, lit=job.lit, out=job.blurred)
+        self._legend = (of_parts if job.heat is None else job.heat.legend)(width=width, height=height)
         self._stale, self._frame = False, frame
         if self._layout != job.layout:
             self._layout = job.layout

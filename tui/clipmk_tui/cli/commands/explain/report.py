@@ -102,7 +102,7 @@ def _parts(explanation: Explanation, *, everything: bool) -> RenderableType:
         table.add_row(swatch, shown(", ".join(words)), _percent(part.area), _signed(margin))
     if not parts:
         table.add_row("none", "", "", "")
-    unsure = [Text(f" {UNSURE}", _DIM)] if any(name.endswith("?") for name in names.values()) else []
+    unsure = [Text(f" {UNSURE}", _DIM)] if any(name.startswith("?") for name in names.values()) else []
     return Group(_title("parts", f"share of the picture, {influence}"), table, *unsure)
 
 
