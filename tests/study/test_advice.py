@@ -127,7 +127,10 @@ def test_a_model_that_is_never_wrong_above_has_no_ratio() -> None:
 
 def test_rates_whose_intervals_overlap_tell_nothing_and_other_models_are_counted() -> None:
     [text] = texts(distrust([wrong("a", wrong_below_low=0.09), wrong("b"), wrong("c", wrong_below_low=0.0)]))
-    assert text.startswith("The probability of A hardly tells when it is wrong: below 60 % for 40.0 %")
+    assert text.startswith(
+        "Below which probability to distrust A cannot be told: it is wrong for 40.0 % of the images below 60 % and for "
+        "8.0 % of those above, which may be chance."
+    )
     assert text.endswith("The least certain fifth is wrong more often for 1 of 2 other models.")
 
 
@@ -145,7 +148,7 @@ def test_the_probability_is_what_finds_wrong_predictions_unless_another_measure_
     )
     assert (found.numbers["measure"], found.numbers["less_probability"]) == ("m", 0.05)
     [text] = texts(best_measure([wrong("a")]))
-    assert text.endswith("another measure does better for none of 1 model.")
+    assert text.endswith("0.5 is guessing): no other measure does better.")
     [text] = texts(best_measure([wrong("a", auroc=0.38, auroc_low=0.1)]))
     assert text.startswith("It cannot be told whether the probability finds wrong predictions (AUROC 0.38 for A, 0.5")
 
