@@ -187,8 +187,10 @@ async def test_every_key_steps_by_one_image(album: Path) -> None:
 
 async def test_leaving_out_twice_restores(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, screen):
+        assert "all seen concepts recover 62 %" in seen(pilot.app)
         burst(pilot, "x", "x", "down", "x")
         await settled(pilot)
+        assert "all seen concepts recover" not in seen(pilot.app)  # one of them is left out
         assert screen.state.left_out == ("a bushy tail",)
         assert screen.state.reranked is not None
 

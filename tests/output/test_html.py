@@ -11,6 +11,7 @@ from PIL import Image
 
 import samples
 from clipmk.output.html import fragment, page, section
+from clipmk.output.sentences import UNSURE
 from clipmk.records import Failure
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">&\x1b[31m\u202e'
@@ -75,6 +76,17 @@ def test_page_shows_prediction_concepts_parts_and_why() -> None:
         ),
     ):
         assert expected in text
+    hardly = dataclasses.replace(samples.explanation(), share_explained=-0.003)
+    assert "recover 0 %" in _Page(page([section(hardly)])).text
+
+
+def test_a_name_that_fits_another_part_better_is_marked_and_the_mark_explained() -> None:
+    made = samples.explanation()
+    assert UNSURE not in _Page(page([section(made)])).text
+    unseen = dataclasses.replace(made, vision_concepts=())
+    text = _Page(page([section(unseen)])).text
+    assert UNSURE in text
+    assert f"? {made.parts[0].descriptors[0].text}, {made.parts[0].descriptors[1].text}" in text
 
 
 def test_text_from_outside_stays_text() -> None:

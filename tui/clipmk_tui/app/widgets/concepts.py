@@ -366,8 +366,8 @@ class ConceptsPane(FilteredPane):
         share, other, tall = made.share_explained, made.runner_up, self.size.height > _SHORT
         if tall and other is not None and made.class_name != made.predictions[0].class_name:
             text.append(f"\n{why_not(made, other)}")
-        if tall and share is not None:
-            text.append(f"\nall seen concepts recover {100 * share:.0f} % of the similarity", "dim")
+        if tall and share is not None and not view.left_out:  # of all of them
+            text.append(f"\nall seen concepts recover {round(100 * share)} % of the similarity", "dim")
         for warning in made.warnings:
             line = Text(f"! {printable(re.split('[,;:] ', warning, maxsplit=1)[0] if narrow else warning)}")
             if narrow:

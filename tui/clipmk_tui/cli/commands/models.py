@@ -93,7 +93,7 @@ def list_models(  # noqa: PLR0913, PLR0917 - an option each
 
 @app.command("info")
 def info(model: Model, json: o.Json = False, no_color: o.NoColor = False, debug: o.Debug = False) -> int:
-    """Show what is known about one model; a bare NAME lists its tags."""
+    """Show what is known about one model; `models list NAME` lists the tags that NAME has."""
     with data_stream(), logging_to_stderr(quiet=False, verbose=False):
         entry = _find(model)
     return _put(entry, json=json, no_color=no_color)

@@ -128,7 +128,7 @@ def _why(explanation: Explanation, *, everything: bool) -> RenderableType:
         table.add_row(one.name, one.value, Text(one.note, _DIM))
     curve = (sparkline(mutual.curve), ANSI["mutual"])
     dynamics = Text.assemble(" dynamics  ", curve, ("  strength without the 0, 1, 2, ... most important", _DIM))
-    named = "" if share is None else f"all seen concepts recover {100 * share:.0f} % of the similarity to {name}"
+    named = "" if share is None else f"all seen concepts recover {round(100 * share)} % of the similarity to {name}"
     others = explanation.alternatives if everything else filter(None, [explanation.runner_up])
     answers = [f"why not {quoted(one.class_name)}: {why_not(explanation, one)}" for one in others]
     limits = "this says why, not whether it is right; seen: near to a part, maybe not there"
