@@ -13,6 +13,7 @@ from rich.console import Console
 
 import samples
 from clipmk.explanation import Explanation
+from clipmk.output.sentences import UNSURE
 from clipmk.records import SoftPair
 from clipmk_tui.cli.commands.explain.report import report
 from clipmk_tui.show.half_blocks import explained_picture
@@ -41,6 +42,14 @@ def test_report_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
 def test_verbose_report_stays_as_it_was(golden: Callable[[str, str], None]) -> None:
     text = _printed(samples.explanation(independent=0.4), width=100, everything=True)
     golden("explain_100_verbose.txt", _trimmed(text))
+
+
+def test_the_mark_of_an_unsure_name_is_explained_where_there_is_one() -> None:
+    made = samples.explanation()
+    assert UNSURE not in _printed(made, width=100)
+    text = _printed(replace(made, vision_concepts=()), width=100)
+    assert f" {UNSURE}\n" in _trimmed(text)
+    assert text.count("■ 1 ? ") == text.count("■ 2 ? ") == 1
 
 
 def _trimmed(text: str) -> str:

@@ -18,6 +18,7 @@ from clipmk.concepts.superpixels import picture_regions
 from clipmk.errors import ClipmkError, ModelError, UsageError, VocabularyError
 from clipmk.images.masks import heat_grid
 from clipmk.pipeline.asking import NO_PATCHES, REGIONS, TEXTS, VAGUE_MAPS, hide_regions
+from clipmk.pipeline.builder import VAGUE_PARTS
 from clipmk.pipeline.explainer import Explainer
 from clipmk.settings import preset
 
@@ -204,4 +205,4 @@ def test_every_family_answers_and_what_cannot_pool_patches_says_so(kind: str, tm
     pooled = NO_PATCHES not in result.warnings
     assert all((one.map is not None) == pooled for one in result.asked)
     assert pooled or kind in {"relative"}
-    assert (VAGUE_MAPS in result.warnings) == kind.startswith("convnext")
+    assert (VAGUE_MAPS in result.warnings) == (VAGUE_PARTS in result.warnings) == kind.startswith("convnext")

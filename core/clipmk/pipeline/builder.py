@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from clipmk.vocabulary.embeddings import TextBank
     from clipmk.vocabulary.vocabulary import Vocabulary
 
+VAGUE_PARTS = (
+    "a ConvNeXt tells parts apart with grounding 'prompts'; with 'attend' their names and influence are unsure"
+)
 BLANK = "the image has a single colour; its explanation comes from the model, not from the image"
 LANGUAGES_KEPT = 4096  # classes whose D_y, and descriptors whose classes, a builder remembers
 
@@ -202,6 +205,8 @@ class ExplanationBuilder:
             [self.against(name, vision) for name in classes], encoded.embedding, part_embeddings, vision
         )
         warnings = source.warnings + self.warnings + segmentation.warnings + vision.warnings
+        if self.backbone.info.family == "convnext" and self.settings.grounding == "attend":
+            warnings += (VAGUE_PARTS,)
         shown = np.stack([segmentation.foreground, *segmentation.masks])
         foreground, *masks = pixel_masks(shown, self.geometry(source.info))
         asked: tuple[records.Asked, ...] = ()
