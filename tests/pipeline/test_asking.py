@@ -205,4 +205,14 @@ def test_every_family_answers_and_what_cannot_pool_patches_says_so(kind: str, tm
     pooled = NO_PATCHES not in result.warnings
     assert all((one.map is not None) == pooled for one in result.asked)
     assert pooled or kind in {"relative"}
-    assert (VAGUE_MAPS in result.warnings) == (VAGUE_PARTS in result.warnings) == kind.startswith("convnext")
+    assert (VAGUE_MAPS in result.warnings) == kind.startswith("convnext")
+
+
+@pytest.mark.parametrize("grounding", ["attend", "prompts"])
+def test_parts_of_a_convnext_are_unsure_unless_prompts_tell_them_apart(grounding: str, tmp_path: Path) -> None:
+    save(tmp_path / "convnext", model_config("convnext"))
+    backbone = clipmk.load(f"local-dir:{tmp_path / 'convnext'}", device="cpu")
+    words = {"cat": ["round eyes", "a tail"], "dog": ["the ears", "fur"]}
+    image = embedded.scenes()[0].image
+    result = clipmk.explain(image, backbone, vocabulary=words, settings={"grounding": grounding})
+    assert (VAGUE_PARTS in result.warnings) == (grounding == "attend")
