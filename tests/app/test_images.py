@@ -144,7 +144,11 @@ async def test_filling_can_be_paused_and_an_image_that_fails_says_why(album: Pat
 
 async def test_marks_and_notes_are_kept_beside_the_images_and_can_be_filtered(album: Path) -> None:
     async with running(FakeEngine(), album) as (pilot, _):
-        await press(pilot, "i", "down", "m", "N", "o", "d", "d", "enter")
+        await press(pilot, "i", "down", "m", "N")
+        assert "a note on this image   enter keeps it" in seen(pilot.app).splitlines()[-1]
+        await press(pilot, "o", "d", "d")
+        assert seen(pilot.app).splitlines()[-1].strip() == "odd"
+        await press(pilot, "enter")
         assert line(pilot.app, "▸ ★").rstrip().endswith("odd")
         await press(pilot, "slash", *"marked", "enter")
         assert "1 of 4 images" in title(pilot)

@@ -81,7 +81,7 @@ class ImagesScreen(Screen[None]):
             Static(id=name, markup=False) for name in ("title", "advice", "charts", "detail")
         )
         self._charts.can_focus = True
-        self._filter_line, self._note_line = AskLine("filter"), AskLine("note")
+        self._filter_line, self._note_line = AskLine("filter"), AskLine("note-line")
 
     def compose(self) -> ComposeResult:
         """Title, advice, table, the row under the cursor in words, keys."""
@@ -364,7 +364,7 @@ class ImagesScreen(Screen[None]):
         if self._row is not None:
             self._note_line.open("a note on this image   enter keeps it", self._row.note)
 
-    @on(Input.Submitted, "#note")
+    @on(Input.Submitted, "#note-line")
     def _write_note(self, event: Input.Submitted) -> None:
         self._note_line.action_close()
         if self._row is not None and self.table is not None:
