@@ -45,12 +45,12 @@ def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of
         (counted(5, 0, 2), "5 {are}; more than to any of 28 other classes (next: 'truck', 2)", "all 28"),
         (
             counted(2, 6, 4),
-            "2 {are}; 6 of 28 other classes share as many or more (most: 'truck', 4; p 0.24)",
+            "2 {are}; 6 of 28 other classes have as many or more (most: 'truck', 4; p 0.24)",
             "22 of 28",
         ),
         (
             counted(1, 1, 1),
-            "1 {is}; 1 of 28 other classes shares as many or more (most: 'truck', 1; p 0.069)",
+            "1 {is}; 1 of 28 other classes has as many or more (most: 'truck', 1; p 0.069)",
             "27 of 28",
         ),
         (counted(1, 0, 0), "1 {is}; none to any of 28 other classes", "all 28"),
@@ -64,7 +64,7 @@ def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of
         ),
         (
             counted(5, 3, 7, classes=2_001, of=200_000),
-            "5 {are}; 3 of 2,000 other classes share as many or more (a sample of 200,000; most: 'truck', 7; p 0.002)",
+            "5 {are}; 3 of 2,000 other classes have as many or more (a sample of 200,000; most: 'truck', 7; p 0.002)",
             "1,997 of 2,000",
         ),
     ],

@@ -36,7 +36,7 @@ def overlap_sentence(mutual: Mutual, class_name: str) -> str:
 
 
 def swap_clause(mutual: Mutual) -> str:
-    """How m compares with others': ``6 of 28 other classes share as many or more (most: 'truck', 4; p 0.24)``."""
+    """How m compares with others': ``6 of 28 other classes have as many or more (most: 'truck', 4; p 0.24)``."""
     swap = mutual.class_swap
     if swap is None:
         return "there is no other class to compare with"
@@ -50,7 +50,7 @@ def swap_clause(mutual: Mutual) -> str:
         return f"the most to another class: {following}"
     if not swap.at_least:
         return f"more than to {every} ({sample}next: {following})"
-    share = one_or_many(swap.at_least, "shares", "share")
+    share = one_or_many(swap.at_least, "has", "have")
     return f"{swap.at_least:,} of {others} {share} as many or more ({sample}most: {following}; p {swap.p_value:.2g})"
 
 
