@@ -48,11 +48,7 @@ def counted(count: int, at_least: int, next_count: int, *, classes: int = 29, of
             "2 {are}; 6 of 28 other classes have as many or more (most: 'truck', 4; p 0.24)",
             "22 of 28",
         ),
-        (
-            counted(1, 1, 1),
-            "1 {is}; 1 of 28 other classes has as many or more (most: 'truck', 1; p 0.069)",
-            "27 of 28",
-        ),
+        (counted(1, 1, 1), "1 {is}; 1 of 28 other classes has as many or more (most: 'truck', 1; p 0.069)", "27 of 28"),
         (counted(1, 0, 0), "1 {is}; none to any of 28 other classes", "all 28"),
         (counted(0, 28, 3), "none {is}; the most to another class: 'truck', 3", "0 of 28"),
         (counted(0, 28, 0), "none {is}; none to any of 28 other classes", "0 of 28"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipmk.errors import ClipmkError
-from clipmk.system.files import atomic_write
+from clipmk.system.files import atomic_write, read_regular
 
 
 def test_a_written_file_is_whole_and_private(tmp_path: Path) -> None:
@@ -59,6 +59,12 @@ def test_a_failed_write_is_explained_and_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(ClipmkError, match=reason), atomic_write(path) as handle:
             handle.write(b"x")
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_link_to_nothing_is_named_with_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "fox.png").symlink_to("gone/fox.png")
+    with pytest.raises(ClipmkError, match=r"fox\.png' is a link to 'gone/fox\.png', which does not exist"):
+        read_regular(tmp_path / "fox.png", limit=10, noun="image", error=ClipmkError)
 
 
 def test_links_are_followed_and_devices_never_replaced(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def read_regular(
                 refusal = _refusal(os.fstat(handle.fileno()), limit)  # again: the name may mean another file by now
                 data = b"" if refusal else handle.read(limit + 1)
     except FileNotFoundError as reason:
+        if Path(path).is_symlink():
+            raise error(f"{shown} is a link to {quoted(Path(path).readlink())}, which does not exist") from reason
         raise error(f"{shown} does not exist{_nearby(Path(path), suffixes)}") from reason
     except (OSError, ValueError) as reason:  # ValueError: a null byte in the name
         raise error(f"{shown} cannot be read: {cause(reason)}") from reason
