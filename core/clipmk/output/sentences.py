@@ -50,8 +50,8 @@ def swap_clause(mutual: Mutual) -> str:
         return f"the most to another class: {following}"
     if not swap.at_least:
         return f"more than to {every} ({sample}next: {following})"
-    share = one_or_many(swap.at_least, "has", "have")
-    return f"{swap.at_least:,} of {others} {share} as many or more ({sample}most: {following}; p {swap.p_value:.2g})"
+    have = one_or_many(swap.at_least, "has", "have")
+    return f"{swap.at_least:,} of {others} {have} as many or more ({sample}most: {following}; p {swap.p_value:.2g})"
 
 
 def beaten(mutual: Mutual) -> str:
