@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from clipmk.output.sentences import part_names
 from clipmk.system.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -62,8 +60,9 @@ def fitted(text: str, width: int) -> str:
 
 def why_not(explanation: ExplanationRecord, other: Alternative) -> str:
     """The parts that speak most for the class explained (+) and for another one (-), with their influence."""
-    named = part_names(explanation).items()
-    ranked, clauses = sorted(zip(other.part_margins, named, strict=True), key=itemgetter(0)), []
+    from clipmk.output.sentences import part_names  # noqa: PLC0415 - not before there is an explanation
+
+    ranked, clauses = sorted(zip(other.part_margins, part_names(explanation).items(), strict=True)), []
     for name, sign in ((explanation.class_name, 1), (other.class_name, -1)):
         most = [(f"part {part} ({words})", margin) for margin, (part, words) in ranked[::-sign][:2]]
         parts = ", ".join(f"{part} {margin:+.3f}" for part, margin in most if sign * round(margin, 3) > 0) or "no part"
