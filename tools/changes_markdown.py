@@ -38,7 +38,7 @@ GAINS = {
 SCORES = {"deletion": "deletion", "insertion": "insertion", "acc_drop": "AccDrop", "acc_inc": "AccInc"}
 MARGINS = {"deletion_margin": "deletion, margin", "insertion_margin": "insertion, margin"}
 LEFT_OUT = "random descriptors"
-"""A control that says the same as the nearest descriptor."""
+"""A control that the docs do not show."""
 
 
 def main() -> None:

@@ -79,6 +79,21 @@ async def explained(app: Host, pilot: Pilot[None], seed: int | None = None) -> N
     app.regions.clear()
 
 
+async def test_a_name_in_the_legend_is_marked_where_its_concept_is_seen_elsewhere() -> None:
+    async with hosted() as (app, pilot):
+        await explained(app, pilot)
+        first, second = (part.descriptors[0] for part in samples.explanation().parts)
+        legend = [line.split("  ")[0].strip() for line in app.text()]
+        assert {f"1 {first.text}", f"2 {second.text}"} <= set(legend)
+        made = samples.explanation()
+        alike = dataclasses.replace(made.parts[1], descriptors=made.parts[0].descriptors)
+        concepts = tuple(dataclasses.replace(concept, parts=(1,)) for concept in made.vision_concepts)
+        app.pane.explanation = dataclasses.replace(made, parts=(made.parts[0], alike), vision_concepts=concepts)
+        await settled(pilot)
+        legend = [line.split("  ")[0].strip() for line in app.text()]
+        assert {f"1 {first.text}", f"2 ? {first.text}"} <= set(legend)
+
+
 def written_cells(regions: list[Region | None]) -> set[tuple[int, int]]:
     """(row, column) of what was written; the whole pane is not."""
     assert None not in regions

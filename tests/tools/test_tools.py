@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import embedded
+import part_names
 from clipmk.evaluate import checks
+from clipmk.images.masks import rle_encode
 from clipmk.settings import PRESETS
 from study_shards import POOL, make_manifest, write_study
 
@@ -67,6 +71,24 @@ def test_tables_of_a_path_and_of_gains_have_every_step_and_name_what_it_changes(
     place = lines.index("- test, + foreground centred, hit@1: +0.500 to +0.500")
     assert lines[place + 2] == "  below 0 in 0: "
     assert "| b | hard | default, attend: held out | 0.500 | 0.500 |" + 4 * " +0.500 [+0.400, +0.600] |" in lines
+
+
+def test_names_of_parts_are_right_by_the_true_part_that_they_overlap_most() -> None:
+    scene = next(scene for scene in embedded.scenes(count=8) if len(scene.parts) > 1)
+    true, made = scene.parts, embedded.explainer().explain([embedded.picture()])[0]
+    words = made.parts[0].descriptors[0]
+    parts = tuple(
+        dataclasses.replace(
+            made.parts[0],
+            id=number,
+            mask=rle_encode(scene.part_masks[place]),
+            descriptors=(dataclasses.replace(words, text=true[named].descriptor),),
+        )
+        for number, (place, named) in enumerate([(0, 0), (1, 1), (1, 0)], 1)
+    )
+    concept = dataclasses.replace(made.vision_concepts[0], text=true[0].descriptor, parts=(1,))
+    made = dataclasses.replace(made, parts=parts, vision_concepts=(concept,))
+    assert part_names.named(scene, made) == [(False, True), (True, True), (True, False)]
 
 
 def test_tables_of_faithfulness_leave_one_control_out_and_end_with_the_margins(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from clipmk.errors import ImageError
 from clipmk.output.overlay import heat_overlay, overlay, readable_scale
 from clipmk.output.palette import colour_of
-from clipmk.output.sentences import UNSURE, measures, overlap_sentence, part_names
+from clipmk.output.sentences import mark_note, measures, overlap_sentence, part_names
 from clipmk.records import ExplanationRecord, Failure
 from clipmk.system.locations import assets_dir
 from clipmk.system.text import counted, one_or_many, printable
@@ -72,7 +72,7 @@ def _explanation(explanation: ExplanationRecord) -> str:
         "explanation.html",
         explanation=explanation,
         names=(names := part_names(explanation)),
-        unsure=UNSURE if any(name.startswith("?") for name in names.values()) else "",
+        unsure=mark_note(names),
         **_picture(explanation),
         maps=_maps(explanation),
         staircase=_staircase(explanation.mutual.curve),

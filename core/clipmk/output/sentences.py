@@ -16,7 +16,6 @@ class Measure(NamedTuple):
 
 
 UNSURE = "?: this concept is seen best in another part, or in none"
-"""What the mark of `part_names` means."""
 
 
 def part_names(explanation: ExplanationRecord) -> dict[int, str]:
@@ -27,6 +26,11 @@ def part_names(explanation: ExplanationRecord) -> dict[int, str]:
     seen = {concept.text: concept.parts for concept in explanation.vision_concepts}
     names = {part.id: part.descriptors[0].text if part.descriptors else "" for part in explanation.parts}
     return {part: name if part in seen.get(name, ()) else f"? {name}".rstrip() for part, name in names.items()}
+
+
+def mark_note(names: dict[int, str]) -> str:
+    """What the mark of `part_names` means, if one of them has it."""
+    return UNSURE if any(name.startswith("?") for name in names.values()) else ""
 
 
 def overlap_sentence(mutual: Mutual, class_name: str) -> str:

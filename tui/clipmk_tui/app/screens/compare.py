@@ -42,7 +42,7 @@ class CompareScreen(ComparingScreen[CompareChoice | None]):
 
     BINDINGS = KEY_BINDINGS["CompareScreen"]
 
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (22, "-tall")]  # noqa: RUF012 - Textual's annotation
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (20, "-tall")]  # noqa: RUF012 - Textual's annotation
     topic = "compare"
     signs = f"{words.legend()}  {words.BEST_WORDS}"
 

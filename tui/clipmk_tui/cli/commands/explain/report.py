@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clipmk.output.palette import colour_of
-from clipmk.output.sentences import UNSURE, measures, overlap_sentence, part_names
+from clipmk.output.sentences import mark_note, measures, overlap_sentence, part_names
 from clipmk.system.text import one_or_many, quoted
 from clipmk_tui.show.signs import ANSI, NEITHER, SIGN, WORD, Kind
 from clipmk_tui.show.text import bar, shown, sparkline, why_not
@@ -102,8 +102,8 @@ def _parts(explanation: Explanation, *, everything: bool) -> RenderableType:
         table.add_row(swatch, shown(", ".join(words)), _percent(part.area), _signed(margin))
     if not parts:
         table.add_row("none", "", "", "")
-    unsure = [Text(f" {UNSURE}", _DIM)] if any(name.startswith("?") for name in names.values()) else []
-    return Group(_title("parts", f"share of the picture, {influence}"), table, *unsure)
+    notes = [Text(f" {note}", _DIM) for note in filter(None, [mark_note(names)])]
+    return Group(_title("parts", f"share of the picture, {influence}"), table, *notes)
 
 
 def _asked(explanation: Explanation) -> RenderableType:
